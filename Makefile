@@ -1,0 +1,54 @@
+# Everything a person does with Slipway on one machine. `make help` lists it.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.installed
+RUN_ARGS ?=
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run serve test lint format bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(SETUP) ## make the virtual environment from the hash-locked requirements
+
+$(SETUP): requirements/uv.txt requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(f"Slipway needs Python 3.11 or newer; {sys.executable} is {sys.version.split()[0]}. Set PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
+	@echo "Setting up $(VENV) (the first time downloads about 3 GB: PyTorch brings its GPU libraries along)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/uv.txt
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements/uv.txt requirements/dev.txt
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --offline --editable .
+	@touch $@
+
+run: $(SETUP) ## train, gate, register and deploy a model on scikit-learn's digits (RUN_ARGS="section.key=value ...")
+	@$(BIN)/slipway run $(RUN_ARGS)
+
+serve: $(SETUP) ## serve the champion over HTTP
+	@$(BIN)/slipway serve
+
+test: $(SETUP) ## unit, local and contract tests
+	@$(BIN)/pytest tests/unit tests/local tests/contract
+
+lint: $(SETUP) ## ruff (format and lint), mypy --strict, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(SETUP) ## apply ruff's formatting and safe fixes
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(SETUP) ## measure against the pinned baselines (docs/benchmarks.md says how to read it)
+	@$(BIN)/python -m benchmarks
+
+lock: ## resolve the requirement files anew (hashes, no index addresses)
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 requirements/uv.in --output-file requirements/uv.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra dev pyproject.toml --output-file requirements/dev.txt
+
+clean: ## remove the virtual environment, caches and everything Slipway has made here
+	@rm -rf $(VENV) .slipway .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist pipelines/compiled
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

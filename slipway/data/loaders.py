@@ -1,0 +1,1 @@
+"""Batches, gathered whole from mapped arrays. Needs numpy and torch alone."""

@@ -1,0 +1,61 @@
+"""The errors Slipway raises on purpose. Each message says what was wrong, where, what is accepted and what to do."""
+
+
+class SlipwayError(Exception):
+    """Base of every error whose message is written for the person who runs Slipway."""
+
+
+class ConfigError(SlipwayError, ValueError):
+    """A setting has an unknown name or a value that is not accepted."""
+
+
+class DataError(SlipwayError, ValueError):
+    """A data source or a data set cannot be used as it is."""
+
+
+class DataRejectedError(DataError):
+    """Validation found problems that the policy does not let through; the report lists them."""
+
+
+class DatasetCorruptError(DataError):
+    """A shard or manifest is truncated, altered or missing."""
+
+
+class NonFiniteLossError(SlipwayError, ArithmeticError):
+    """The training loss became NaN or infinite; the message names epoch and step."""
+
+
+class CheckpointError(SlipwayError, ValueError):
+    """A checkpoint cannot be resumed from."""
+
+
+class BundleError(SlipwayError, ValueError):
+    """A bundle is incomplete, altered, or not what its description says."""
+
+
+class ParityError(BundleError):
+    """The exported model does not give the outputs of the model that was trained."""
+
+
+class EvaluationError(SlipwayError, ValueError):
+    """Two results cannot be compared, or a figure cannot be computed."""
+
+
+class RegistryError(SlipwayError):
+    """The model registry does not hold what was asked of it, or cannot be reached."""
+
+
+class DeployError(SlipwayError, RuntimeError):
+    """A model was not promoted; the message says what still serves."""
+
+
+class RequestError(SlipwayError, ValueError):
+    """A prediction request is not what the model's signature accepts."""
+
+
+class TrainingFailedError(SlipwayError, RuntimeError):
+    """The training processes ended with a failure that restarts did not mend."""
+
+
+class SubmitError(SlipwayError, RuntimeError):
+    """A pipeline could not be sent to a KFP endpoint, or did not succeed there."""

@@ -1,0 +1,108 @@
+"""The environment, read once and typed. No other module looks at environment variables."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from slipway.errors import ConfigError
+
+LogFormat = Literal["console", "json"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Where this process keeps its state and which services it talks to."""
+
+    home: Path
+    """Runs, cache, MLflow's SQLite file and the local serving state. SLIPWAY_HOME; `.slipway` by default."""
+    run_id: str
+    """Id of the pipeline run this process belongs to. SLIPWAY_RUN_ID; "" outside a run."""
+    log_format: LogFormat
+    """SLIPWAY_LOG_FORMAT: `console` for people, `json` for collectors (the default outside a terminal run)."""
+    mlflow_tracking_uri: str
+    """MLFLOW_TRACKING_URI; SQLite under `home` by default."""
+    mlflow_run_id: str
+    """MLFLOW_RUN_ID, which KFP's MLflow plugin injects: the run to join instead of starting one."""
+    kfp_endpoint: str
+    """KF_PIPELINES_ENDPOINT; "" when unset."""
+    s3_endpoint: str
+    """AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL; "" when unset."""
+    s3_access_key: str
+    """AWS_ACCESS_KEY_ID."""
+    s3_secret_key: str
+    """AWS_SECRET_ACCESS_KEY. Never logged."""
+
+    def __repr__(self) -> str:
+        return f"Settings(home={self.home}, run_id={self.run_id!r}, mlflow_tracking_uri={self.mlflow_tracking_uri!r})"
+
+    @property
+    def runs_dir(self) -> Path:
+        """One folder a run: its record, stage records, logs and artifacts."""
+        return self.home / "runs"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Finished stage outputs, keyed by the content that produced them."""
+        return self.home / "cache"
+
+    @property
+    def work_dir(self) -> Path:
+        """State of unfinished work (checkpoints), keyed like the cache."""
+        return self.home / "work"
+
+    @property
+    def serving_dir(self) -> Path:
+        """What the local deploy target serves, one folder a model name."""
+        return self.home / "serving"
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from `environ` (the process environment by default).
+
+    Raises:
+        ConfigError: a variable holds a value that is not accepted.
+    """
+    env = os.environ if environ is None else environ
+    home = Path(env.get("SLIPWAY_HOME") or ".slipway").absolute()
+    log_format = env.get("SLIPWAY_LOG_FORMAT") or "console"
+    if log_format not in ("console", "json"):
+        raise ConfigError(f"SLIPWAY_LOG_FORMAT is {log_format!r}; accepted: console, json. Unset it or correct it.")
+    return Settings(
+        home=home,
+        run_id=env.get("SLIPWAY_RUN_ID", ""),
+        log_format="json" if log_format == "json" else "console",
+        mlflow_tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+        mlflow_run_id=env.get("MLFLOW_RUN_ID", ""),
+        kfp_endpoint=env.get("KF_PIPELINES_ENDPOINT", ""),
+        s3_endpoint=env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL", ""),
+        s3_access_key=env.get("AWS_ACCESS_KEY_ID", ""),
+        s3_secret_key=env.get("AWS_SECRET_ACCESS_KEY", ""),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessGroup:
+    """This process's place among those that torchrun started."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+    restart_count: int
+
+
+def load_process_group(environ: Mapping[str, str] | None = None) -> ProcessGroup:
+    """Read what torchrun sets; a process started without it is the only one."""
+    env = os.environ if environ is None else environ
+    return ProcessGroup(
+        rank=int(env.get("RANK", "0")),
+        local_rank=int(env.get("LOCAL_RANK", "0")),
+        world_size=int(env.get("WORLD_SIZE", "1")),
+        restart_count=int(env.get("TORCHELASTIC_RESTART_COUNT", "0")),
+    )
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """This process's environment with `changes`, for a process about to be started."""
+    return {**os.environ, **changes}
