@@ -1,0 +1,1 @@
+"""The KFP face of each stage."""

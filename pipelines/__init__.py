@@ -1,0 +1,1 @@
+"""Pipelines, how they are compiled, run and submitted."""

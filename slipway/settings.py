@@ -19,6 +19,8 @@ class Settings:
     """Runs, cache, MLflow's SQLite file and the local serving state. SLIPWAY_HOME; `.slipway` by default."""
     run_id: str
     """Id of the pipeline run this process belongs to. SLIPWAY_RUN_ID; "" outside a run."""
+    runner_pid: int
+    """Process that follows this stage; the stage ends when it is gone. SLIPWAY_RUNNER_PID; 0 for none."""
     log_format: LogFormat
     """SLIPWAY_LOG_FORMAT: `console` for people, `json` for collectors (the default outside a terminal run)."""
     mlflow_tracking_uri: str
@@ -72,6 +74,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return Settings(
         home=home,
         run_id=env.get("SLIPWAY_RUN_ID", ""),
+        runner_pid=int(env.get("SLIPWAY_RUNNER_PID", "0")),
         log_format="json" if log_format == "json" else "console",
         mlflow_tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
         mlflow_run_id=env.get("MLFLOW_RUN_ID", ""),
@@ -106,3 +109,13 @@ def load_process_group(environ: Mapping[str, str] | None = None) -> ProcessGroup
 def child_environment(**changes: str) -> dict[str, str]:
     """This process's environment with `changes`, for a process about to be started."""
     return {**os.environ, **changes}
+
+
+def configure_mlflow_client() -> None:
+    """Set what MLflow takes from the environment alone, where the user has not; call it before importing MLflow.
+
+    No reports of its use to its makers, retries that end within half a minute, and no progress bars.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -1,0 +1,1 @@
+"""Sources, validation, splits, the canonical data set."""

@@ -61,10 +61,12 @@ class Dataset:
         values = batch.column(column)
         if pa.types.is_fixed_size_list(values.type):
             flat = values.flatten().to_numpy(zero_copy_only=True)
-            return flat.reshape(shard.num_rows, *self.manifest.feature(column).shape)
+            images: Column = flat.reshape(shard.num_rows, *self.manifest.feature(column).shape)
+            return images
         if pa.types.is_string(values.type):
             return np.array(values.to_pylist(), dtype=object)
-        return values.to_numpy(zero_copy_only=True)
+        numbers: Column = values.to_numpy(zero_copy_only=True)
+        return numbers
 
 
 @lru_cache(maxsize=256)
@@ -78,7 +80,9 @@ def _open_shard(path: Path, shard: Shard) -> pa.RecordBatch:
     if hash_file(path) != shard.sha256:
         raise DatasetCorruptError(f"{path} does not have the hash that the manifest says: it was altered. {remedy}")
     reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    if reader.num_record_batches != 1:
+        raise DatasetCorruptError(f"{path} holds {reader.num_record_batches} record batches; a shard is one. {remedy}")
     batch = reader.get_batch(0)
-    if reader.num_record_batches != 1 or batch.num_rows != shard.num_rows:
+    if batch.num_rows != shard.num_rows:
         raise DatasetCorruptError(f"{path} holds {batch.num_rows} rows where the manifest says {shard.num_rows}. {remedy}")
     return batch

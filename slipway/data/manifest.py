@@ -116,6 +116,15 @@ def read_manifest(dataset_dir: Path) -> Manifest:
 
 
 def _parse_manifest(content: dict[str, Any]) -> Manifest:
+    manifest = _build_manifest(content)
+    for split in SPLITS:
+        in_shards = sum(shard.num_rows for shard in manifest.shards if shard.split == split)
+        if manifest.num_rows[split] != in_shards:
+            raise ValueError(f"{manifest.num_rows[split]} rows in {split}, {in_shards} in its shards")
+    return manifest
+
+
+def _build_manifest(content: dict[str, Any]) -> Manifest:
     return Manifest(
         format_version=content["format_version"],
         dataset_id=content["dataset_id"],

@@ -1,0 +1,1 @@
+"""From a gated bundle to a serving version."""

@@ -1,0 +1,1 @@
+"""Metrics, the paired bootstrap, the gate, the report."""

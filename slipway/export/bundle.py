@@ -10,6 +10,7 @@ Invariants:
 
 import base64
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from slipway.errors import BundleError
 from slipway.export.signature import Signature
-from slipway.storage.files import hash_file, hash_json, write_json
+from slipway.storage.files import hash_file, hash_json, staged_directory, write_json
 
 FORMAT_VERSION = 1
 INFO_NAME = "bundle.json"
@@ -133,6 +134,21 @@ def read_bundle(root: Path) -> Bundle:
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{root / GOLDEN_NAME} is damaged ({error!r}). Export the model again.") from None
     return Bundle(root=root, info=info, golden=golden)
+
+
+def copy_bundle(source: Path, target: Path) -> Bundle:
+    """Copy the files that belong to a bundle, and no others; `target` appears only when the copy has been checked.
+
+    Raises:
+        BundleError: like `read_bundle`; an existing `target` stays as it was.
+    """
+    with staged_directory(target) as staging:
+        for name in (INFO_NAME, *(read_info(source).files or {})):
+            if not (source / name).is_file():
+                raise BundleError(f"{source / name} is missing. Export the model again.")
+            shutil.copyfile(source / name, staging / name)
+        bundle = read_bundle(staging)
+    return replace(bundle, root=target)
 
 
 def _encode_all(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:

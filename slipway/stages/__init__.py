@@ -1,0 +1,1 @@
+"""The work of each pipeline task, cached by content."""

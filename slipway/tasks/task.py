@@ -32,6 +32,43 @@ class PrimaryMetric:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Figure:
+    """How a figure of the report is to be read."""
+
+    title: str
+    meaning: str
+    """One line for a person who does not know the term."""
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusionMatrix:
+    """How many samples of each class (rows) were taken for which (columns)."""
+
+    class_names: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RocCurve:
+    """Points of a receiver operating characteristic, by falling threshold; thinned out, all finite."""
+
+    false_positive_rates: tuple[float, ...]
+    true_positive_rates: tuple[float, ...]
+    thresholds: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breakdown:
+    """What stands beside the overall figures. A task leaves out what it does not have."""
+
+    slices: dict[str, dict[str, float]]
+    """Figures of each of `find_slices`, by slice and figure name; what is undefined for a slice is left out."""
+    confusion: ConfusionMatrix | None = None
+    roc: RocCurve | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """One prediction, in words a person can read."""
 
@@ -49,6 +86,8 @@ class Plot:
     title: str
     caption: str
     png: bytes
+    is_wide: bool = False
+    """Whether it needs a page's full width to be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +116,10 @@ class Task(Protocol):
         """What the gate compares."""
 
     @property
+    def figures(self) -> Mapping[str, Figure]:
+        """How to read the figures of `compute_metrics` and `break_down`, by name, in the order to show them."""
+
+    @property
     def default_architecture(self) -> str:
         """The model that `model.architecture=auto` means."""
 
@@ -96,21 +139,23 @@ class Task(Protocol):
         """Each sample's share of the primary metric [samples]; their mean is the metric."""
 
     def compute_metrics(self, outputs: Arrays, targets: NDArray[Any], class_names: Sequence[str]) -> dict[str, float]:
-        """All figures of the report, flat, the primary metric among them; names are the field's (`f1_macro`)."""
+        """All overall figures, flat, the primary metric among them; names are the field's (`f1_macro`).
+
+        Every figure is finite: one that is undefined on these samples is left out. `outputs` must be finite.
+        """
+
+    def break_down(self, outputs: Arrays, targets: NDArray[Any], class_names: Sequence[str]) -> Breakdown:
+        """Figures of each slice, and the tables that a dashboard draws by itself. `outputs` must be finite."""
 
     def find_slices(self, targets: NDArray[Any], class_names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
         """Groups of samples that the gate also judges by themselves: a mask [samples] for each name."""
 
+    @property
+    def slice_noun(self) -> str:
+        """What a slice is, in the plural, for messages: `classes`."""
+
     def draw_plots(self, outputs: Arrays, targets: NDArray[Any], class_names: Sequence[str]) -> list[Plot]:
         """The report's pictures."""
 
-    def find_worst(
-        self,
-        inputs: Arrays,
-        outputs: Arrays,
-        targets: NDArray[Any],
-        class_names: Sequence[str],
-        sample_ids: Sequence[str],
-        limit: int,
-    ) -> list[WrongSample]:
-        """The most confident mistakes, worst first, at most `limit`."""
+    def find_worst(self, dataset: Dataset, split: Split, outputs: Arrays, limit: int) -> list[WrongSample]:
+        """The most confident mistakes among the outputs for a whole split, worst first, at most `limit`."""

@@ -1,0 +1,1 @@
+"""One trainer, always started by torchrun."""

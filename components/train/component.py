@@ -1,0 +1,45 @@
+"""Train: torchrun, then the export of the bundle."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="python:3.11-slim", install_kfp_package=False)
+def train(
+    model_architecture: str,
+    model_width: float,
+    model_dropout: float,
+    train_epochs: int,
+    train_batch_size: int,
+    train_learning_rate: float,
+    train_optimizer: str,
+    train_momentum: float,
+    train_weight_decay: float,
+    train_schedule: str,
+    train_warmup_epochs: int,
+    train_step_epochs: int,
+    train_step_factor: float,
+    train_label_smoothing: float,
+    train_clip_norm: float,
+    train_accumulate_steps: int,
+    train_precision: str,
+    train_channels_last: bool,
+    train_crop_padding: int,
+    train_flip: bool,
+    train_cutout: int,
+    train_color_jitter: float,
+    train_early_stopping_epochs: int,
+    train_seed: int,
+    train_deterministic: bool,
+    train_num_processes: int,
+    train_num_gpus: int,
+    train_max_restarts: int,
+    train_checkpoint_steps: int,
+    dataset: dsl.Input[dsl.Dataset],
+    bundle: dsl.Output[dsl.Model],
+    training: dsl.Output[dsl.Artifact],
+) -> None:
+    """Train with torchrun, resume from the last checkpoint, export the bundle."""
+    parameters = locals()
+    from slipway.stages.train import run_train
+
+    bundle.metadata.update(run_train(parameters, dataset=dataset.path, bundle=bundle.path, training=training.path))

@@ -1,0 +1,78 @@
+"""`run`, `compile` and `submit`: the pipeline as a whole."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slipway.cli.exits import EXIT_FAILED, EXIT_REFUSED
+from slipway.cli.options import Overrides, Preset, load_config
+from slipway.errors import DeployError
+
+
+def run(overrides: Overrides = None, preset: Preset = None) -> None:
+    """Run the training pipeline on this machine.
+
+    Exit status: 0 when a model was let through and serves, 3 when the gate refused it, 1 when something failed, 2 on wrong usage.
+    """
+    from pipelines.compile import compile_training
+    from pipelines.local import run_locally
+    from slipway.cli.progress import RunProgress, print_summary
+    from slipway.overrides import to_parameters
+    from slipway.settings import load_settings
+    from slipway.stages.record import new_run_id, summarize
+
+    settings = load_settings()
+    config = load_config(preset, overrides)
+    run_id = new_run_id()
+    ir = settings.runs_dir / run_id / "training.yaml"
+    compile_training(config, ir)
+    progress = RunProgress(run_id, config.data.source)
+    record = run_locally(ir, to_parameters(config), settings, progress, run_id)
+    summary = summarize(settings.runs_dir / run_id)
+    print_summary(summary, settings)
+    if record.status != "SUCCEEDED":
+        raise typer.Exit(EXIT_FAILED)
+    if not summary["decision"]["passed"]:
+        raise typer.Exit(EXIT_REFUSED)
+    if summary["serving_version"] != summary["model_version"]:
+        raise DeployError(f"version {summary['model_version']} was let through and does not serve; the logs say why")
+
+
+def compile_ir(
+    overrides: Overrides = None,
+    preset: Preset = None,
+    output: Annotated[Path, typer.Option(help="file to write")] = Path("training.yaml"),
+) -> None:
+    """Write the pipeline's IR YAML, ready for `kfp run submit` or the dashboard."""
+    from pipelines.compile import compile_training
+
+    digest = compile_training(load_config(preset, overrides), output)
+    typer.echo(f"{output}  sha256:{digest[:16]}")
+
+
+def submit(
+    overrides: Overrides = None,
+    preset: Preset = None,
+    endpoint: Annotated[str, typer.Option(help="KFP API; KF_PIPELINES_ENDPOINT by default")] = "",
+    experiment: Annotated[str, typer.Option(help="experiment that the run belongs to")] = "slipway",
+    run_name: Annotated[str, typer.Option(help="name of the run in the dashboard")] = "",
+    timeout_seconds: Annotated[int, typer.Option(min=1, help="how long to follow the run")] = 24 * 3600,
+    follow: Annotated[bool, typer.Option(help="wait for the run to end")] = True,
+    caching: Annotated[bool, typer.Option(help="let KFP reuse tasks whose inputs have not changed")] = True,
+) -> None:
+    """Send the pipeline to a KFP endpoint, follow it, and exit 0 only when it SUCCEEDED."""
+    from pipelines.submit import submit_from_command_line
+
+    config = load_config(preset, overrides)
+    succeeded = submit_from_command_line(
+        config,
+        endpoint=endpoint,
+        experiment=experiment,
+        run_name=run_name,
+        timeout_seconds=timeout_seconds,
+        follow=follow,
+        enable_caching=caching,
+    )
+    if not succeeded:
+        raise typer.Exit(EXIT_FAILED)

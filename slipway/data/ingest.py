@@ -1,0 +1,75 @@
+"""Copying a source into a folder of our own, with a record of where it came from.
+
+The folder (`raw_dir`) then holds `files/`, the copies; `index.arrow`, one row a sample with its content hash and what is wrong
+with it; and `provenance.json`. Importing this module imports no numpy.
+"""
+
+from pathlib import Path
+
+from slipway import __version__
+from slipway.data.provenance import FILES_NAME, INDEX_NAME, Provenance, write_provenance
+from slipway.data.sources.base import SourceFile, hash_files, slugify
+from slipway.data.sources.registry import parse_source
+from slipway.errors import DataError
+from slipway.storage.files import staged_directory
+
+
+def ingest_source(source: str, raw_dir: Path) -> Provenance:
+    """Copy all of `source` into `raw_dir`, replacing what was there, and look at each sample once.
+
+    Raises:
+        DataError: the source cannot be found or read as what it claims to be. Nothing is written then.
+    """
+    from slipway.data.index import build_index, write_index
+
+    uri, reader = parse_source(source)
+    with staged_directory(raw_dir) as staging:
+        files_dir = staging / FILES_NAME
+        files_dir.mkdir()
+        try:
+            reader.copy_source(uri, files_dir)
+        except OSError as error:
+            raise DataError(f"{source}: {error.filename or uri.location} cannot be read ({error.strerror or error}).") from error
+        index = build_index(reader.open_copy(uri, files_dir))
+        write_index(staging / INDEX_NAME, index)
+        files = [
+            SourceFile(name=path.relative_to(files_dir).as_posix(), path=path)
+            for path in sorted(files_dir.rglob("*"))
+            if path.is_file()
+        ]
+        provenance = Provenance(
+            source=source,
+            kind=uri.scheme,
+            content_hash=hash_files(files),
+            num_files=len(files),
+            size_bytes=sum(file.path.stat().st_size for file in files),
+            num_samples=index.num_samples,
+            slipway_version=__version__,
+        )
+        write_provenance(staging, provenance)
+    return provenance
+
+
+def fingerprint_source(source: str) -> str:
+    """A hash that changes when, and only when, ingesting `source` would give something else.
+
+    Raises:
+        DataError: the source cannot be found.
+    """
+    uri, reader = parse_source(source)
+    return reader.compute_fingerprint(uri)
+
+
+def default_model_name(source: str) -> str:
+    """The name of a model trained on `source` where none is given: `digits` for `sklearn://digits`."""
+    uri, reader = parse_source(source)
+    return slugify(reader.model_name(uri))
+
+
+def absolute_source(source: str) -> str:
+    """`source` with its path made absolute, so that it means the same in every working directory."""
+    uri, _ = parse_source(source)
+    if uri.scheme == "sklearn":
+        return source
+    query = source.removeprefix(f"{uri.scheme}://{uri.location}")
+    return f"{uri.scheme}://{uri.path.absolute()}{query}"

@@ -1,0 +1,1 @@
+"""One module a format; the registry picks by URI scheme."""

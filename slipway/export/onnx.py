@@ -1,0 +1,212 @@
+"""From trained weights to a bundle: the graph, its check against torch on real samples, golden examples."""
+
+import copy
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from slipway.data.dataset import Dataset
+from slipway.data.loaders import MappedBatches
+from slipway.data.manifest import Split
+from slipway.errors import ParityError
+from slipway.export.bundle import MODEL_NAME, BundleInfo, GoldenExample, write_bundle
+from slipway.export.signature import Signature
+from slipway.models.info import ModelInfo
+from slipway.provenance import code_version
+from slipway.storage.files import staged_directory
+from slipway.tasks.task import Task
+from slipway.tasks.training_task import TrainingTask
+
+OPSET = 18
+"""The first with an antialiased Resize."""
+PARITY_TOLERANCE = 1e-4
+"""Largest absolute difference of an output (a probability) between torch in float32 and ONNX Runtime."""
+NUM_PARITY_SAMPLES = 256
+NUM_GOLDEN = 8
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """What export needs to know of a finished training."""
+
+    network: nn.Module
+    """With the weights to export."""
+    architecture: str
+    metrics: dict[str, float]
+    """Of the validation split."""
+    info: ModelInfo
+
+
+def export_bundle(
+    bundle_dir: Path, *, dataset: Dataset, task: Task, training_task: TrainingTask, trained: TrainedModel
+) -> BundleInfo:
+    """Write the bundle; `bundle_dir` appears only when everything in it has been checked.
+
+    Raises:
+        ParityError: ONNX Runtime does not give the outputs of the torch model.
+    """
+    manifest = dataset.manifest
+    signature = task.signature(manifest)
+    served = ServedModel(training_task.build_preprocessor(manifest), trained.network, training_task, signature)
+    samples = _Samples(dataset, task, training_task)
+    example, _ = samples.take("test", np.arange(min(2, dataset.num_rows("test"))))
+    graph = training_task.finish_onnx(export_graph(served, example), manifest)
+    onnx.checker.check_model(graph)
+    with staged_directory(bundle_dir) as staging:
+        model_path = staging / MODEL_NAME
+        onnx.save(graph, model_path)
+        session = OnnxSession(model_path, signature)
+        difference = max(
+            measure_parity(served, session, samples, split) for split in ("validation", "test") if dataset.num_rows(split)
+        )
+        golden = [_golden(samples, session, row) for row in _golden_rows(dataset)]
+        info = BundleInfo(
+            task=manifest.task,
+            architecture=trained.architecture,
+            signature=signature,
+            class_names=manifest.class_names,
+            dataset_id=manifest.dataset_id,
+            code_version=code_version(),
+            opset=OPSET,
+            metrics=trained.metrics,
+            model=trained.info.to_json(),
+            parity_max_difference=difference,
+        )
+        return write_bundle(staging, info, golden)
+
+
+class ServedModel(nn.Module):
+    """All that is served, as one module: preprocessing, network, outputs; one positional tensor an input of the signature."""
+
+    def __init__(self, preprocessor: nn.Module, network: nn.Module, task: TrainingTask, signature: Signature) -> None:
+        super().__init__()
+        self.preprocessor = copy.deepcopy(preprocessor)
+        self.network = copy.deepcopy(network).to("cpu").to(memory_format=torch.contiguous_format)
+        self._to_outputs = task.to_outputs
+        self._inputs = [spec.name for spec in signature.inputs]
+        self._outputs = [spec.name for spec in signature.outputs]
+        self.eval()
+
+    @property
+    def input_names(self) -> list[str]:
+        """In the order that `forward` takes them."""
+        return self._inputs
+
+    @property
+    def output_names(self) -> list[str]:
+        """In the order that `forward` gives them."""
+        return self._outputs
+
+    def forward(self, *raw: Tensor) -> tuple[Tensor, ...]:
+        """The signature's outputs, in its order."""
+        batch = dict(zip(self._inputs, raw, strict=True))
+        outputs = self._to_outputs(self.network(self.preprocessor(batch)))
+        return tuple(outputs[name] for name in self._outputs)
+
+
+class OnnxSession:
+    """ONNX Runtime on one model file, by the names of its signature."""
+
+    def __init__(self, path: Path, signature: Signature) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._outputs = [spec.name for spec in signature.outputs]
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """The outputs, by name."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
+
+
+def export_graph(served: ServedModel, example: dict[str, Tensor]) -> onnx.ModelProto:
+    """Trace the model on example inputs [2, ...]; every first axis is exported as of any size.
+
+    The TorchScript exporter takes 0.2 s where the one built on torch.export takes 3.5 s, for the same graph, since what
+    that one is better at (control flow that depends on data) does not occur in our networks.
+    """
+    axes = {name: {0: "batch"} for name in (*served.input_names, *served.output_names)}
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            served,
+            tuple(example[name] for name in served.input_names),
+            stream,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=served.input_names,
+            output_names=served.output_names,
+            dynamic_axes=axes,
+        )
+    return onnx.load_from_string(stream.getvalue())
+
+
+class _Samples:
+    """The same rows as training gathers them and as a request would bring them."""
+
+    def __init__(self, dataset: Dataset, task: Task, training_task: TrainingTask) -> None:
+        self._dataset = dataset
+        self._task = task
+        self._training_task = training_task
+        self._batches: dict[Split, MappedBatches] = {}
+
+    def take(self, split: Split, rows: NDArray[np.int64]) -> tuple[dict[str, Tensor], Arrays]:
+        """(raw tensors, the bundle's inputs)."""
+        if split not in self._batches:
+            data = self._training_task.load_split(self._dataset, split)
+            self._batches[split] = MappedBatches(data, torch.device("cpu"))
+        tensors, _ = self._batches[split].gather(rows)
+        return tensors, self._task.read_inputs(self._dataset, split, rows)
+
+    def num_rows(self, split: Split) -> int:
+        """Samples in the split."""
+        return self._dataset.num_rows(split)
+
+
+def measure_parity(served: ServedModel, session: OnnxSession, samples: _Samples, split: Split) -> float:
+    """Largest absolute difference of any output over samples spread evenly over the split.
+
+    Raises:
+        ParityError: it is above the tolerance, or an output is not finite.
+    """
+    num_rows = samples.num_rows(split)
+    rows = np.unique(np.linspace(0, num_rows - 1, min(num_rows, NUM_PARITY_SAMPLES)).astype(np.int64))
+    tensors, inputs = samples.take(split, rows)
+    with torch.no_grad():
+        expected = served(*(tensors[name] for name in served.input_names))
+    actual = session.run(inputs)
+    worst = 0.0
+    for name, tensor in zip(served.output_names, expected, strict=True):
+        differences = np.abs(actual[name] - tensor.numpy()).reshape(len(rows), -1).max(1)
+        if not np.all(differences <= PARITY_TOLERANCE):
+            position = int(np.argmax(np.where(np.isnan(differences), np.inf, differences)))
+            raise ParityError(
+                f"output {name!r} of the exported model differs from torch by {differences[position]:.3g} "
+                f"on row {rows[position]} of the {split} split; accepted: at most {PARITY_TOLERANCE:g}. The bundle was not written. "
+                "An operation of the network is exported wrongly: compare it in torch and ONNX Runtime."
+            )
+        worst = max(worst, float(differences.max()))
+    return worst
+
+
+def _golden_rows(dataset: Dataset) -> list[int]:
+    """The first test sample of each class, at most `NUM_GOLDEN`."""
+    _, first = np.unique(dataset.labels("test"), return_index=True)
+    return sorted(int(row) for row in first[:NUM_GOLDEN])
+
+
+def _golden(samples: _Samples, session: OnnxSession, row: int) -> GoldenExample:
+    _, inputs = samples.take("test", np.array([row]))
+    return GoldenExample(inputs=inputs, outputs=session.run(inputs))

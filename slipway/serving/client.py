@@ -1,0 +1,104 @@
+"""Asking a predictor, with the standard library alone."""
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from slipway.errors import RequestError, SlipwayError
+
+if TYPE_CHECKING:
+    from slipway.tasks.task import Answer
+
+_TIMEOUT_SECONDS = 30.0
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+_BAD_REQUEST = range(400, 500)
+
+
+class ServerError(SlipwayError):
+    """The predictor could not be reached, or failed."""
+
+
+def predict_image(url: str, model_name: str, image: Path) -> "list[Answer]":
+    """Ask the predictor at `url` (scheme, host, port) what an image file shows.
+
+    Raises:
+        RequestError: the file is missing or no JPEG, PNG or WebP, or the model does not take it.
+        ServerError: the predictor cannot be reached, or failed.
+    """
+    import numpy as np
+
+    from slipway.tasks.registry import load_task
+
+    body = _read_image(image)
+    address = f"{url.rstrip('/')}/v2/models/{quote(model_name, safe='')}"
+    parameters = request_json(address)["parameters"]
+    answer = request_json(f"{address}/infer", body, media_type=_media_type(image, body))
+    outputs = {
+        entry["name"]: np.array(entry["data"], dtype=object if entry["datatype"] == "BYTES" else None).reshape(entry["shape"])
+        for entry in answer["outputs"]
+    }
+    return load_task(parameters["task"]).decode(outputs, parameters["class_names"])
+
+
+def request_json(
+    url: str, body: bytes | None = None, *, media_type: str = "application/json", timeout_seconds: float = _TIMEOUT_SECONDS
+) -> dict[str, Any]:
+    """GET `url`, or POST `body` to it, and parse the answer.
+
+    Raises:
+        RequestError: the server refused the request; the message is the server's.
+        ServerError: it cannot be reached, failed, or did not answer in time.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise RequestError(f"The predictor's address is {url!r}; accepted: http://HOST:PORT or https://HOST:PORT.")
+    headers = {"Content-Type": media_type} if body is not None else {}
+    request = urllib.request.Request(url, data=body, headers=headers)  # noqa: S310  # the scheme was checked
+    try:
+        with _opener(url).open(request, timeout=timeout_seconds) as response:
+            content: dict[str, Any] = json.loads(response.read())
+            return content
+    except urllib.error.HTTPError as error:
+        with error:
+            message = _error_message(error)
+        if error.code in _BAD_REQUEST:
+            raise RequestError(message) from None
+        raise ServerError(f"{url}: {message}") from None
+    except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise ServerError(f"{url} does not answer ({reason}). Is the predictor running? `slipway serve` starts it.") from None
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    """Proxies from the environment are for other machines."""
+    local = urlsplit(url).hostname in _LOCAL_HOSTS
+    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+
+
+def _error_message(error: urllib.error.HTTPError) -> str:
+    text = error.read().decode(errors="replace")
+    try:
+        return str(json.loads(text)["error"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return f"{error.code} {error.reason}: {text[:200]}"
+
+
+def _read_image(image: Path) -> bytes:
+    try:
+        return image.read_bytes()
+    except OSError as error:
+        raise RequestError(f"{image} cannot be read ({error.strerror}); accepted: an image as JPEG, PNG or WebP.") from None
+
+
+def _media_type(image: Path, body: bytes) -> str:
+    """By what the file begins with: names lie."""
+    if body.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if body.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if body.startswith(b"RIFF") and body[8:12] == b"WEBP":
+        return "image/webp"
+    raise RequestError(f"{image} is not an image that the predictor reads; accepted: JPEG, PNG, WebP.")

@@ -1,0 +1,51 @@
+"""Following the pointer file: a new version is loaded beside the old one, then takes over."""
+
+import asyncio
+from pathlib import Path
+
+from slipway.errors import SlipwayError
+from slipway.log import get_logger
+from slipway.serving.model import ModelSlot, load_model
+from slipway.serving.record import read_pointer
+
+_POLL_SECONDS = 0.5
+_log = get_logger(__name__)
+
+
+class PointerFollower:
+    """Keeps a slot's model the one that a pointer file names.
+
+    A version that cannot be loaded is logged and passed over: the model in service stays until the pointer names another.
+    """
+
+    def __init__(self, slot: ModelSlot, pointer: Path, *, num_threads: int) -> None:
+        self._slot = slot
+        self._pointer = pointer
+        self._num_threads = num_threads
+        self._refused = ""
+
+    async def run(self) -> None:
+        """Look at the pointer until cancelled."""
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.to_thread(self._follow)
+
+    def _follow(self) -> None:
+        try:
+            content = self._pointer.read_text()
+        except OSError:
+            return
+        if content == self._refused:
+            return
+        current = self._slot.current
+        try:
+            record = read_pointer(self._pointer)
+            if (record.version, record.bundle_id) == (current.version, current.info.bundle_id):
+                return
+            model = load_model(record.bundle_dir, name=current.name, version=record.version, num_threads=self._num_threads)
+        except SlipwayError as error:
+            self._refused = content
+            _log.error("version_not_loaded", error=str(error), still_serving=current.version)
+            return
+        self._slot.swap(model)
+        _log.info("version_changed", model=model.name, version=model.version, previous=current.version)

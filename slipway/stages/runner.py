@@ -1,0 +1,82 @@
+"""How every stage runs: logged, recorded, its failure said in one line."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slipway.log import configure_logging, get_logger
+from slipway.settings import Settings, load_settings
+from slipway.stages.cache import Facts, StageCache, Workplace
+from slipway.stages.record import StageRecord, utc_now, write_stage
+
+_WATCH_SECONDS = 1.0
+
+log = get_logger(__name__)
+
+
+@dataclass
+class StageSession:
+    """A stage under way."""
+
+    name: str
+    settings: Settings
+    cached: bool = False
+    facts: Facts = field(default_factory=dict)
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's folder; work outside a run shares one called `standalone`."""
+        return self.settings.runs_dir / (self.settings.run_id or "standalone")
+
+    def produce(self, key_parts: Mapping[str, object], outputs: Mapping[str, Path], work: Callable[[Workplace], Facts]) -> Facts:
+        """Fill `outputs` from the cache or by `work`, and keep what the stage says of its result."""
+        cache = StageCache(cache_dir=self.settings.cache_dir, work_dir=self.settings.work_dir)
+        self.facts, self.cached = cache.produce(self.name, key_parts, outputs, work)
+        return self.facts
+
+
+@contextmanager
+def stage_session(name: str) -> Iterator[StageSession]:
+    """Run a stage's body; its record is written when it begins and when it ends, whichever way."""
+    settings = load_settings()
+    configure_logging(settings.log_format)
+    if settings.runner_pid:
+        threading.Thread(target=_end_with_runner, args=(settings.runner_pid,), daemon=True).start()
+    session = StageSession(name, settings)
+    started_at, start = utc_now(), time.monotonic()
+    write_stage(session.run_dir, StageRecord(name=name, status="RUNNING", started_at=started_at, seconds=0.0, cached=False))
+    error = "interrupted"
+    try:
+        yield session
+        error = ""
+    except Exception as failure:
+        error = f"{failure}" or type(failure).__name__
+        log.error("stage failed", stage=name, kind=type(failure).__name__, error=error)
+        raise
+    finally:
+        record = StageRecord(
+            name=name,
+            status="FAILED" if error else "SUCCEEDED",
+            started_at=started_at,
+            seconds=time.monotonic() - start,
+            cached=session.cached,
+            facts=session.facts,
+            error=error,
+        )
+        write_stage(session.run_dir, record)
+
+
+def _end_with_runner(pid: int) -> None:
+    """End this stage's process group once the process that follows it is gone, so that a killed run leaves nothing behind."""
+    while True:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            os.killpg(os.getpgid(0), signal.SIGTERM)
+            return
+        time.sleep(_WATCH_SECONDS)

@@ -1,0 +1,90 @@
+"""The train stage: torchrun and export, followed by MLflow."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from slipway.config import Config
+from slipway.overrides import config_from_parameters
+from slipway.provenance import hash_sources, package_versions
+from slipway.settings import Settings
+from slipway.stages.cache import Facts, Workplace
+from slipway.stages.runner import stage_session
+from slipway.stages.tracking import TRACKING_NAME, CandidateRun, join_candidate
+from slipway.storage.files import hash_json, write_json
+from slipway.training.job import ENVIRONMENT_NAME, HISTORY_NAME, TrainingJob, TrainingResult
+
+
+def run_train(parameters: Mapping[str, Any], *, dataset: str, bundle: str, training: str) -> Facts:
+    """Write the bundle to `bundle`; history, environment and the MLflow run's id to `training`.
+
+    Raises:
+        TrainingFailedError: the processes failed; the message is the failing process's own.
+    """
+    config = config_from_parameters(parameters)
+    with stage_session("train") as session:
+        dataset_id = json.loads((Path(dataset) / "manifest.json").read_text())["dataset_id"]
+        key = {
+            "dataset_id": dataset_id,
+            "model": asdict(config.model),
+            "train": asdict(config.train),
+            "code": hash_sources(),
+            "packages": package_versions("numpy", "onnx", "onnxruntime", "onnxscript", "torch", "torchvision"),
+        }
+        outputs = {"bundle": Path(bundle), "training": Path(training)}
+        training_key = hash_json(key)[:32]
+        return session.produce(key, outputs, lambda place: _train(config, Path(dataset), training_key, place, session.settings))
+
+
+def _train(config: Config, dataset: Path, training_key: str, place: Workplace, settings: Settings) -> Facts:
+    from slipway.launch.local import launch_training
+
+    job = TrainingJob(
+        dataset_dir=dataset,
+        bundle_dir=place.outputs["bundle"],
+        work_dir=place.work_dir,
+        model=config.model,
+        train=config.train,
+    )
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        joining = pool.submit(join_candidate, settings, config, training_key)
+        try:
+            result = launch_training(job)
+        except BaseException:
+            joining.result().finish("FAILED")
+            raise
+        candidate = joining.result()
+    kept = place.outputs["training"]
+    kept.mkdir()
+    for name in (HISTORY_NAME, ENVIRONMENT_NAME):
+        shutil.copyfile(place.work_dir / name, kept / name)
+    _track(candidate, config, result, kept)
+    write_json(kept / TRACKING_NAME, candidate.to_json())
+    return {
+        "bundle_id": result.bundle_id,
+        "architecture": result.architecture,
+        "metric": result.metric,
+        "validation_score": result.validation_score,
+        "best_epoch": result.best_epoch,
+        "num_epochs": result.num_epochs,
+        "samples_per_second": result.samples_per_second,
+        "mlflow_run_id": candidate.run.run_id,
+    }
+
+
+def _track(candidate: CandidateRun, config: Config, result: TrainingResult, kept: Path) -> None:
+    tracker, run = candidate.tracker, candidate.run
+    settings = {f"{section}.{name}": value for section, values in asdict(config).items() for name, value in values.items()}
+    tracker.log_params(run, settings | {"architecture": result.architecture, "precision": result.precision})
+    history = json.loads((kept / HISTORY_NAME).read_text())["epochs"]
+    tracker.log_history(run, {entry["epoch"]: _figures(entry) for entry in history})
+    tracker.log_metrics(run, {f"best_{name}": value for name, value in result.metrics.items()})
+    tracker.log_artifacts(run, kept, "training")
+
+
+def _figures(entry: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in entry.items() if name != "epoch" and isinstance(value, int | float)}

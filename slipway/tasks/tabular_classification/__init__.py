@@ -1,0 +1,1 @@
+"""One label for each row of a table."""
