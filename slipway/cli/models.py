@@ -25,17 +25,14 @@ def models(
     if not versions:
         typer.echo("no version is registered yet: `slipway run` makes the first one")
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("model", "version", "aliases", "gate", "created", "data set", "reasons", box=None)
     for version in versions:
-        gate = Text(version.gate or "unknown", style="green" if version.gate == "passed" else "red")
-        reasons = Text("\n".join(version.gate_reasons))
-        aliases = ", ".join(version.aliases)
-        table.add_row(version.name, version.version, aliases, gate, version.created_at, version.dataset_id[:12], reasons)
-    Console(highlight=False).print(table)
+        aliases = f"  [{', '.join(version.aliases)}]" if version.aliases else ""
+        typer.secho(f"{version.name} version {version.version}{aliases}  {version.gate or 'not judged'}", bold=True)
+        typer.echo(
+            f"  {version.created_at}  run {version.run_id or '-'}  data set {version.dataset_id}  bundle {version.bundle_id}"
+        )
+        for reason in version.gate_reasons:
+            typer.echo(f"  - {reason}")
 
 
 def rollback(

@@ -58,7 +58,7 @@ class RunProgress:
         facts = record.facts if record else {}
         said = "  ".join(f"{name} {_short(facts[name])}" for name in _FACTS.get(task, ()) if facts.get(name) not in (None, ""))
         reused = "  [cyan]reused[/]" if record and record.cached else ""
-        self._console.print(f"  {mark} {task:<11}{seconds:6.1f} s{reused}  [dim]{said}[/]")
+        self._console.print(f"  {mark} {task:<11}{seconds:6.1f} s{reused}  [dim]{said}[/]", soft_wrap=True)
 
 
 def _short(value: object) -> str:
@@ -67,10 +67,10 @@ def _short(value: object) -> str:
 
 def print_summary(summary: Mapping[str, Any], settings: Settings) -> None:
     """The decision with its reasons, the metrics, the report and how to serve."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)  # paths stay in one piece, to be copied
     decision = summary["decision"]
     if decision is not None:
-        _print_decision(console, summary)
+        _print_decision(Console(highlight=False), summary)
         console.print(_metrics_table(summary["metrics"], summary["champion_metrics"]))
     if summary["error"]:
         console.print(Text(f"error: {summary['error']}", style="bold red"))
@@ -87,7 +87,7 @@ def _print_decision(console: Console, summary: Mapping[str, Any]) -> None:
     decision = summary["decision"]
     title = "let through by the gate" if decision["passed"] else "refused by the gate"
     style = "green" if decision["passed"] else "red"
-    lines = Text("\n".join(f"· {reason}" for reason in decision["reasons"]))
+    lines = Text("\n".join(f"{'✗' if reason in decision['refusals'] else '✓'} {reason}" for reason in decision["reasons"]))
     console.print(Panel(lines, title=f"version {summary['model_version']} {title}", border_style=style, title_align="left"))
 
 

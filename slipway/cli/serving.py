@@ -23,7 +23,7 @@ def serve(
     pointer = pointer_path(settings, name)
     record = read_pointer(pointer)
     typer.echo(f"{name} version {record.version} at http://{host}:{port}/v2/models/{name}  (Ctrl-C ends it)")
-    raise typer.Exit(serve_pointer(name, pointer, host=host, port=port))
+    serve_pointer(pointer, host=host, port=port)
 
 
 def predict(

@@ -1,4 +1,4 @@
-"""Image files to pixels: the one way in which Slipway decodes, for training data and for what `slipway predict` sends.
+"""Image files to pixels: the one way in which images are decoded for a data set. Needs numpy and Pillow alone.
 
 EXIF orientation is applied, transparency is laid over white, palettes and CMYK become RGB, 16 bits become 8. Large JPEGs are
 scaled down by a half, a quarter or an eighth while they are decoded, never below the side that the caller names.
@@ -27,21 +27,26 @@ _WIDE_GREY_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 Decoded = tuple[Pixels | None, str]
 
 
-def decode_image(file: Path | BinaryIO, min_side: int | None = None) -> Pixels:
+def decode_image(file: Path | BinaryIO, min_side: int | None = None, max_pixels: int | None = None) -> Pixels:
     """Decode a JPEG, PNG or WebP image to uint8 [height, width, 1 or 3].
 
     Args:
         file: a path or an open binary stream.
         min_side: a JPEG may be scaled down while both sides stay at least this long; None keeps its size.
+        max_pixels: a larger image is refused before it is decoded; None leaves that to Pillow's own, wider limit.
 
     Raises:
         DataError: it is no such image, or is damaged.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
+            if max_pixels is not None and image.width * image.height > max_pixels:
+                raise DataError(f"it has {image.width} x {image.height} pixels; accepted: at most {max_pixels} in all")
             if min_side is not None:
                 image.draft(None, (min_side, min_side))
             return _to_pixels(ImageOps.exif_transpose(image))
+    except DataError:
+        raise
     except UnidentifiedImageError:
         raise DataError("it is not a JPEG, PNG or WebP image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -4,6 +4,8 @@ The folder (`raw_dir`) then holds `files/`, the copies; `index.arrow`, one row a
 with it; and `provenance.json`. Importing this module imports no numpy.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from slipway import __version__
@@ -26,10 +28,8 @@ def ingest_source(source: str, raw_dir: Path) -> Provenance:
     with staged_directory(raw_dir) as staging:
         files_dir = staging / FILES_NAME
         files_dir.mkdir()
-        try:
+        with _name_unreadable(source):
             reader.copy_source(uri, files_dir)
-        except OSError as error:
-            raise DataError(f"{source}: {error.filename or uri.location} cannot be read ({error.strerror or error}).") from error
         index = build_index(reader.open_copy(uri, files_dir))
         write_index(staging / INDEX_NAME, index)
         files = [
@@ -57,7 +57,19 @@ def fingerprint_source(source: str) -> str:
         DataError: the source cannot be found.
     """
     uri, reader = parse_source(source)
-    return reader.compute_fingerprint(uri)
+    with _name_unreadable(source):
+        return reader.compute_fingerprint(uri)
+
+
+@contextmanager
+def _name_unreadable(source: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{source}: {error.filename or 'a file'} cannot be read or copied ({error.strerror or error}). "
+            "Check its permissions and the free space."
+        ) from error
 
 
 def default_model_name(source: str) -> str:

@@ -23,6 +23,7 @@ MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "Null", "null",
 """Cells that hold no value."""
 _MISSING_CODE = np.uint64(1 << 62)
 _TEXT_FLAG = 1 << 63
+_NUMBER_STARTS = "+-.0123456789iInN"
 _BLOCK_BYTES = 1 << 24
 _MIN_CLASSES = 2
 
@@ -212,7 +213,7 @@ def _code_text(text: pa.Array, parse_numbers: bool) -> NDArray[np.uint64]:
 
 
 def _code_cell(cell: str, parse_numbers: bool) -> int:
-    if parse_numbers:
+    if parse_numbers and cell[0] in _NUMBER_STARTS:
         numbers = _to_numbers(pa.array([cell]))
         if numbers is not None:
             return int(_code_numbers(numbers)[0])

@@ -7,7 +7,7 @@ import numpy as np
 from slipway.config import DataConfig
 from slipway.data.column_rules import check_columns
 from slipway.data.findings import Severity, ValidationReport
-from slipway.data.index import SampleIndex, read_index
+from slipway.data.index import IDENTITY_SIDE, SampleIndex, read_index
 from slipway.data.preprocess import open_raw
 from slipway.data.provenance import INDEX_NAME, read_provenance
 from slipway.data.raw import RawTable
@@ -53,6 +53,8 @@ def _image_facts(index: SampleIndex) -> dict[str, str]:
     size = f"{widths[smallest]} x {heights[smallest]}"
     if heights.min() != heights.max() or widths.min() != widths.max():
         size = f"from {size} to {widths[largest]} x {heights[largest]}"
+    if max(heights.max(), widths.max()) >= IDENTITY_SIDE:
+        size += " (large JPEGs as they are decoded, scaled down)"
     num_grey = int((rows["channels"].to_numpy() == 1).sum())
     colors = {0: "colour", index.num_samples: "grey"}.get(num_grey, f"colour, {num_grey:,} of them grey")
     facts = {"Pixels (width x height)": size, "Colours": colors}

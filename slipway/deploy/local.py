@@ -89,7 +89,7 @@ class LocalTarget:
         record = ServingRecord(
             **_values(candidate.served),
             model_name=candidate.model_name,
-            promoted_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            promoted_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             confirmed=False,
             previous=None if current is None else ServedVersion(**_values(current)),
         )

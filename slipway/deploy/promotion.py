@@ -205,6 +205,7 @@ class _Deployer:
 
 
 def _check_opponent(challenger: Challenger, serving: ServingRecord | None) -> None:
+    """A decision holds for the champion that it was made against, not for one that came to serve since."""
     if serving is not None and serving.bundle_id != challenger.evaluated_against:
         raise DeployError(
             f"The gate compared bundle {challenger.lineage.bundle_id} with {challenger.evaluated_against or 'nothing'}, "

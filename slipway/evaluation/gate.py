@@ -177,13 +177,15 @@ def _compare(challenger: GateInput, champion_scores: NDArray[np.float64], policy
 def _judge_regression(comparison: Comparison, metric: str, policy: GateConfig, sign: float) -> Reason:
     possible_loss = -comparison.lower if sign > 0 else comparison.upper
     passed = bool(possible_loss <= policy.max_regression + _ROUNDING)
-    loss = "it is no worse" if possible_loss <= 0 else f"a loss of up to {possible_loss:.4f} cannot be ruled out"
+    loss = "no loss" if possible_loss <= 0 else f"a loss of up to {possible_loss:.4f} cannot be ruled out"
     message = (
         f"The {metric} is {comparison.challenger:.4f}, the champion's {comparison.champion:.4f} on the same samples. With "
         f"{comparison.confidence * 100:g} % confidence the difference of {comparison.difference:+.4f} lies between "
-        f"{comparison.lower:+.4f} and {comparison.upper:+.4f}: {loss}; "
-        f"{policy.max_regression:g} is allowed (gate.max_regression)."
+        f"{comparison.lower:+.4f} and {comparison.upper:+.4f}: {loss}, where {policy.max_regression:g} is allowed "
+        "(gate.max_regression)."
     )
+    if comparison.difference == comparison.lower == comparison.upper == 0.0:
+        message = f"The {metric} is {comparison.challenger:.4f} for both: no test sample is answered better or worse."
     figures: dict[str, float | None] = {**asdict(comparison), "max_regression": policy.max_regression}
     return Reason(rule="regression", passed=passed, message=message, figures=figures)
 
@@ -229,8 +231,8 @@ def _judge_slices(slices: list[SliceComparison], challenger: GateInput, policy: 
         f"{entry.name!r} from {entry.champion:.4f} to {entry.challenger:.4f} ({entry.num_samples} samples)" for entry in fallen
     ]
     message = (
-        f"The {challenger.metric} falls by {limit} in {len(fallen)} of the {num_judged} {noun} judged, "
-        f"whatever the whole shows: {_enumerate(details)}.{note}"
+        f"The {challenger.metric} falls by {limit} in {len(fallen)} of the {num_judged} {noun} judged: "
+        f"{_enumerate(details)}.{note}"
     )
     return Reason(rule="slices", passed=False, message=message, figures=figures)
 

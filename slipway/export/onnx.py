@@ -1,7 +1,7 @@
 """From trained weights to a bundle: the graph, its check against torch on real samples, golden examples."""
 
 import copy
-import io
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,20 +137,20 @@ def export_graph(served: ServedModel, example: dict[str, Tensor]) -> onnx.ModelP
     that one is better at (control flow that depends on data) does not occur in our networks.
     """
     axes = {name: {0: "batch"} for name in (*served.input_names, *served.output_names)}
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        path = Path(folder) / MODEL_NAME
         torch.onnx.export(
             served,
             tuple(example[name] for name in served.input_names),
-            stream,
+            path,
             dynamo=False,
             opset_version=OPSET,
             input_names=served.input_names,
             output_names=served.output_names,
             dynamic_axes=axes,
         )
-    return onnx.load_from_string(stream.getvalue())
+        return onnx.load(path)
 
 
 class _Samples:
@@ -194,8 +194,8 @@ def measure_parity(served: ServedModel, session: OnnxSession, samples: _Samples,
             position = int(np.argmax(np.where(np.isnan(differences), np.inf, differences)))
             raise ParityError(
                 f"output {name!r} of the exported model differs from torch by {differences[position]:.3g} "
-                f"on row {rows[position]} of the {split} split; accepted: at most {PARITY_TOLERANCE:g}. The bundle was not written. "
-                "An operation of the network is exported wrongly: compare it in torch and ONNX Runtime."
+                f"on row {rows[position]} of the {split} split; accepted: at most {PARITY_TOLERANCE:g}. "
+                "The bundle was not written. An operation of the network is exported wrongly: compare it in torch and ONNX Runtime."
             )
         worst = max(worst, float(differences.max()))
     return worst

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from slipway.config import ModelConfig
 from slipway.models.specs import ImageSpec, scale_width
-from slipway.models.stems import conv_block, reduce_image
+from slipway.models.stems import conv_block, halve, reduce_image
 
 _CHANNELS = (32, 64, 128)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from slipway.config import ModelConfig
 from slipway.models.specs import ImageSpec, scale_width
-from slipway.models.stems import FULL_SIZE, conv_block, reduce_image
+from slipway.models.stems import FULL_SIZE, conv_block, halve, reduce_image
 
 _RESNET18_CHANNELS = (64, 128, 256, 512)
 
@@ -35,13 +35,9 @@ class ResNet9(nn.Module):
         channels = [scale_width(value, config.width) for value in (64, 128, 256, 512)]
         stem, side = reduce_image(spec, channels[0])
         layers: list[nn.Module] = [*stem, *conv_block(channels[0] if stem else spec.channels, channels[0])]
-        for index in range(1, 4):
-            layers += conv_block(channels[index - 1], channels[index])
-            if side >= 4:
-                layers.append(nn.MaxPool2d(2))
-                side //= 2
-            if index != 2:
-                layers.append(Residual(channels[index]))
+        for inputs, outputs, blocks in zip(channels, channels[1:], (1, 0, 1), strict=False):
+            pooling, side = halve(side)
+            layers += [*conv_block(inputs, outputs), *pooling, *(Residual(outputs) for _ in range(blocks))]
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(channels[3], num_classes)

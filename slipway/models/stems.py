@@ -6,6 +6,8 @@ from slipway.models.specs import ImageSpec
 
 FULL_SIZE = 64
 """Images up to this side, in pixels, are not reduced by a stem."""
+_MIN_SIDE = 2
+"""Pixels below which pooling does not go: batch normalisation over a single one would be noise."""
 
 
 def conv_block(inputs: int, outputs: int, *, stride: int = 1, kernel: int = 3) -> list[nn.Module]:
@@ -17,13 +19,19 @@ def conv_block(inputs: int, outputs: int, *, stride: int = 1, kernel: int = 3) -
     ]
 
 
+def halve(side: int) -> tuple[list[nn.Module], int]:
+    """Maximum pooling that halves an image of `side` pixels (nothing where it is too small), and the side it gives."""
+    return ([nn.MaxPool2d(2)], side // 2) if side // 2 >= _MIN_SIDE else ([], side)
+
+
 def reduce_image(spec: ImageSpec, channels: int) -> tuple[list[nn.Module], int]:
-    """Layers that bring a large image to at most `FULL_SIZE` pixels a side (none for a small one), and the side they give."""
+    """Layers that bring a large image to at most `FULL_SIZE` pixels a side (none for a small one), and the shorter side then.
+
+    The first has 7x7 filters, which see as much of a large image as a few layers of 3x3 see of a small one.
+    """
     layers: list[nn.Module] = []
-    side = min(spec.height, spec.width)
-    inputs = spec.channels
-    while max(spec.height, spec.width) >> len(layers) // 3 > FULL_SIZE:
+    height, width, inputs = spec.height, spec.width, spec.channels
+    while max(height, width) > FULL_SIZE:
         layers += conv_block(inputs, channels, stride=2, kernel=3 if layers else 7)
-        inputs = channels
-        side = -(-side // 2)
-    return layers, side
+        height, width, inputs = -(-height // 2), -(-width // 2), channels
+    return layers, min(height, width)

@@ -15,7 +15,7 @@ from slipway import __version__
 from slipway.errors import RequestError
 from slipway.export.signature import Signature
 from slipway.log import get_logger
-from slipway.serving.images import FORMATS, parse_image
+from slipway.serving.images import MEDIA_TYPES, parse_image
 from slipway.serving.model import LoadedModel, ModelSlot
 from slipway.serving.protocol import InferRequest, describe_model, parse_request, write_response
 
@@ -112,15 +112,15 @@ class _Predictor:
 def _media_type(request: Request) -> str:
     """The body's media type; JSON is taken under whatever name clients send it."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in FORMATS and media_type.startswith(_REFUSED_MEDIA_TYPES):
-        raise HTTPException(415, f"Content-Type is {media_type!r}; accepted: application/json, {', '.join(FORMATS)}.")
+    if media_type not in MEDIA_TYPES and media_type.startswith(_REFUSED_MEDIA_TYPES):
+        raise HTTPException(415, f"Content-Type is {media_type!r}; accepted: application/json, {', '.join(MEDIA_TYPES)}.")
     return media_type
 
 
 def _parse_body(body: bytes, media_type: str, signature: Signature) -> InferRequest:
-    if media_type not in FORMATS:
+    if media_type not in MEDIA_TYPES:
         return parse_request(body, signature)
-    inputs = parse_image(body, media_type, signature)
+    inputs = parse_image(body, signature)
     return InferRequest(id=None, inputs=inputs, outputs=tuple(spec.name for spec in signature.outputs))
 
 

@@ -63,6 +63,11 @@ def run_server(options: ServerOptions) -> None:
         asyncio.run(_serve(_Server(config, slot, options, listener), listener, slot, options))
 
 
+def serve_pointer(pointer: Path, *, host: str, port: int, num_threads: int = 1) -> None:
+    """Serve what a pointer file names, and follow it; see `run_server`."""
+    run_server(ServerOptions(pointer=pointer, host=host, port=port, num_threads=num_threads))
+
+
 class _Server(uvicorn.Server):
     """Says where it listens once it does."""
 

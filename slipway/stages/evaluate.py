@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from slipway.config import Config
 from slipway.export.bundle import read_info
@@ -22,7 +22,7 @@ from slipway.training.job import HISTORY_NAME
 
 if TYPE_CHECKING:
     from slipway.evaluation.comparison import EvaluationResult
-    from slipway.tracking.registry import ModelVersion
+    from slipway.tracking.registry import Lineage, ModelVersion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +114,15 @@ def _evaluate(case: _Case, place: Workplace, settings: Settings) -> Facts:
         lineage={"run": settings.run_id, "source": case.config.data.source},
     )
     confusion = result.breakdown.confusion
-    version = _register(case, result, output, settings)
+    lineage = _describe(case, result, settings)
+    version = _register(case, result, lineage, output, settings)
     shutil.copyfile(output / "report.html", place.outputs["report.html"])
     shutil.copyfile(output / "report.md", place.outputs["summary.md"])
     return {
         "decision": "passed" if result.decision.passed else "refused",
         "passed": result.decision.passed,
-        "reasons": [reason.message for reason in result.decision.reasons],
+        "reasons": list(lineage.gate_reasons),
+        "refusals": [reason.message for reason in result.decision.reasons if not reason.passed],
         "metrics": result.metrics,
         "champion_metrics": result.champion_metrics,
         "champion": case.champion.bundle_id,
@@ -131,30 +133,34 @@ def _evaluate(case: _Case, place: Workplace, settings: Settings) -> Facts:
     }
 
 
-def _register(case: _Case, result: "EvaluationResult", output: Path, settings: Settings) -> "ModelVersion":
-    """Register the version whatever was decided, so that `slipway models` also says why one was refused."""
-    from slipway.stages.verdict import Verdict, write_verdict
-    from slipway.tracking.registry import CHALLENGER, Lineage, ModelRegistry
-    from slipway.tracking.runs import Tracker
+def _describe(case: _Case, result: "EvaluationResult", settings: Settings) -> "Lineage":
+    from slipway.tracking.registry import Lineage
 
-    tracker, candidate = Tracker(settings), read_candidate(case.training)
-    parent = join_pipeline(tracker, settings, case.model_name)
     info = read_info(case.bundle)
-    gate: Literal["passed", "refused"] = "passed" if result.decision.passed else "refused"
-    lineage = Lineage(
+    return Lineage(
         bundle_id=info.bundle_id,
         dataset_id=info.dataset_id,
         code_version=info.code_version,
         run_id=settings.run_id,
         ir_hash=read_run_hash(settings.runs_dir / settings.run_id) if settings.run_id else "",
-        gate=gate,
-        gate_reasons=tuple(reason.message for reason in result.decision.reasons),
+        gate="passed" if result.decision.passed else "refused",
+        gate_reasons=tuple(reason.message for reason in sorted(result.decision.reasons, key=lambda reason: reason.passed)),
     )
+
+
+def _register(case: _Case, result: "EvaluationResult", lineage: "Lineage", output: Path, settings: Settings) -> "ModelVersion":
+    """Register the version whatever was decided, so that `slipway models` also says why one was refused."""
+    from slipway.stages.verdict import Verdict, write_verdict
+    from slipway.tracking.registry import CHALLENGER, ModelRegistry
+    from slipway.tracking.runs import Tracker
+
+    tracker, candidate = Tracker(settings), read_candidate(case.training)
+    parent = join_pipeline(tracker, settings, case.model_name)
     tracker.log_metrics(candidate, result.metrics, shown_by_kfp=result.metrics)
     tracker.log_artifacts(candidate, output, "evaluation")
-    tracker.set_tags(candidate, {"slipway.gate": gate})
+    tracker.set_tags(candidate, {"slipway.gate": lineage.gate})
     tracker.log_metrics(parent, result.metrics, shown_by_kfp=result.metrics)
-    tracker.set_tags(parent, {"slipway.gate": gate, "slipway.dataset_id": info.dataset_id})
+    tracker.set_tags(parent, {"slipway.gate": lineage.gate, "slipway.dataset_id": lineage.dataset_id})
     registry = ModelRegistry(settings)
     version = registry.register_version(case.model_name, lineage, tracking_run_id=candidate.run_id, bundle_dir=case.bundle)
     registry.set_alias(case.model_name, CHALLENGER, version.version)
@@ -167,6 +173,6 @@ def _register(case: _Case, result: "EvaluationResult", output: Path, settings: S
     )
     write_verdict(output, verdict)
     tracker.finish(candidate, "FINISHED")
-    if gate == "refused":
+    if lineage.gate == "refused":
         close_pipeline(settings, "FINISHED")
     return version

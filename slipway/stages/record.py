@@ -124,7 +124,7 @@ def summarize(run_dir: Path) -> dict[str, Any]:
         "error": run.error or next((record.error for record in stages.values() if record.error), ""),
         "dataset_id": _fact(stages, "preprocess", "dataset_id"),
         "bundle_id": _fact(stages, "train", "bundle_id"),
-        "decision": {"passed": evaluation["passed"], "reasons": evaluation["reasons"]} if decided else None,
+        "decision": {name: evaluation[name] for name in ("passed", "reasons", "refusals")} if decided else None,
         "metrics": evaluation.get("metrics", {}),
         "champion_metrics": evaluation.get("champion_metrics"),
         "model_name": evaluation.get("model_name"),

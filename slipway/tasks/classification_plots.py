@@ -145,8 +145,9 @@ def draw_reliability(probabilities: Probabilities, labels: Labels) -> Plot:
     axes.bar(centers, accuracy, width=width * 0.92, color=ACCENT, label="accuracy")
     gaps = np.abs(confidence - accuracy)[filled]
     bottoms = np.minimum(confidence, accuracy)[filled]
-    gap_style = {"facecolor": "none", "edgecolor": CONTRAST, "hatch": "////", "linewidth": 0.8}
-    axes.bar(centers[filled], gaps, width * 0.92, bottoms, label="gap to the confidence", **gap_style)
+    gap_bars = axes.bar(centers[filled], gaps, width * 0.92, bottoms, label="gap to the confidence", hatch="////", linewidth=0.8)
+    for bar in gap_bars:
+        bar.set(facecolor="none", edgecolor=CONTRAST)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":", label="perfectly calibrated")
     for center, count, height in zip(centers[filled], counts[filled], np.maximum(confidence, accuracy)[filled], strict=True):
         axes.text(center, height + 0.012, f"{count:,}", ha="center", va="bottom", fontsize=7, color=MUTED)

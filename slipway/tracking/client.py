@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from slipway.errors import RegistryError
 from slipway.settings import Settings, configure_mlflow_client
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _SQLITE = "sqlite:///"
+_MESSAGE_CHARACTERS = 500
 
 
 def open_client(settings: Settings) -> "MlflowClient":
@@ -88,11 +89,12 @@ def translated_errors(settings: Settings, action: str) -> Iterator[None]:
     try:
         yield
     except _expected_errors() as error:
-        summary = str(error).strip().split("\n", maxsplit=1)[0][:500]
-        raise RegistryError(
-            f"MLflow at {_without_password(settings.mlflow_tracking_uri)}: {action} failed: {summary} "
+        password = urlsplit(settings.mlflow_tracking_uri).password or ""
+        message = (
+            f"MLflow at {settings.mlflow_tracking_uri}: {action} failed: {_first_line(error)} "
             "Check MLFLOW_TRACKING_URI and that the server answers (`slipway doctor`)."
-        ) from error
+        )
+        raise RegistryError(message.replace(f":{password}@", ":***@") if password else message) from error
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:
@@ -105,8 +107,5 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     return (MlflowException, SQLAlchemyError, OSError)
 
 
-def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.hostname}" + (f":{parts.port}" if parts.port else "")))
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0][:_MESSAGE_CHARACTERS]

@@ -90,7 +90,7 @@ class ModelRegistry:
         """
         client = self._client
         with translated_errors(self._settings, f"registering {name}"):
-            found = next(iter(self._search(f"name = '{name}' and tags.`{_PREFIX}bundle_id` = '{lineage.bundle_id}'")), None)
+            found = next(iter(self._search(f"name = {_quote(name)} and tags.`{_PREFIX}bundle_id` = '{lineage.bundle_id}'")), None)
             if found is None:
                 self._ensure_model(name)
                 source = source_uri or self._store_bundle(bundle_dir, lineage.bundle_id, tracking_run_id)
@@ -138,7 +138,7 @@ class ModelRegistry:
             return []
         client = self._client
         with translated_errors(self._settings, "listing the versions"):
-            found = self._search(f"name = '{name}'" if name is not None else "")
+            found = self._search(f"name = {_quote(name)}" if name is not None else "")
             aliases = {entry: client.get_registered_model(entry).aliases for entry in {version.name for version in found}}
         versions = [_to_version(version, _aliases_of(aliases[version.name], version.version)) for version in found]
         return sorted(versions, key=lambda version: (version.name, -int(version.version)))
@@ -207,6 +207,10 @@ class ModelRegistry:
 
     def _read(self, version: "MlflowModelVersion") -> ModelVersion:
         return _to_version(version, _aliases_of(self._client.get_registered_model(version.name).aliases, version.version))
+
+
+def _quote(name: str) -> str:
+    return f'"{name}"' if "'" in name else f"'{name}'"
 
 
 def _to_tags(lineage: Lineage) -> dict[str, str]:

@@ -21,15 +21,15 @@ log = get_logger(__name__)
 class Callback(Protocol):
     """The moments. A subclass answers those that it is about."""
 
-    def on_start(self, trainer: "Trainer") -> None:
+    def on_start(self, trainer: "Trainer") -> None:  # noqa: ARG002
         """Training begins or goes on; the state has been restored."""
         return
 
-    def on_step_end(self, trainer: "Trainer") -> None:
+    def on_step_end(self, trainer: "Trainer") -> None:  # noqa: ARG002
         """The optimizer has taken a step."""
         return
 
-    def on_epoch_end(self, trainer: "Trainer") -> None:
+    def on_epoch_end(self, trainer: "Trainer") -> None:  # noqa: ARG002
         """An epoch has been trained and validated; its report is the history's last."""
         return
 

@@ -5,8 +5,8 @@ import torch
 MIN_STEP_MACS = 1_000_000_000
 """Multiply-accumulates of a forward step below which a second thread does not pay.
 
-Measured on 2 cores with the digits (0.15 G): 4.2k images/s on one thread, 3.9k to 5.4k on two while the machine is idle, and 50 to
-1000 as soon as another process wants one of the cores, since the threads of so short an operation spin waiting for each other.
+Measured on 2 cores with the digits (0.15 G): 4.2k images/s on one thread, 3.9k to 5.4k on two while the machine is idle, and 50
+to 1000 as soon as another process wants one of the cores, since threads of so short an operation spin waiting for each other.
 """
 
 

@@ -7,7 +7,9 @@ nothing: a test scripts the states through which a run passes, one for each time
 
 import json
 import re
+import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +63,7 @@ class Moment:
     state: str = "RUNNING"
     tasks: tuple[Task, ...] = ()
     status: int = 200
+    delay_seconds: float = 0.0
 
 
 class RefusalError(Exception):
@@ -129,6 +132,7 @@ class KfpApi:
         if identity not in self.runs:
             raise RefusalError(404, f"run {identity} not found")
         moment = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        time.sleep(moment.delay_seconds)
         if moment.status != 200:
             raise RefusalError(moment.status, "the database is away")
         details = [node for task in moment.tasks for node in task.to_json()]
@@ -195,12 +199,19 @@ def _handler(api: KfpApi) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a client that has given up is no error of the server's
+            super().handle_error(request, address)
+
+
 @contextmanager
 def serve_kfp_api(**options: Any) -> Iterator[KfpApi]:
     """The stand-in on a free port of this machine, until the block ends."""
     api = KfpApi(**options)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(api))
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), _handler(api))
     api.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

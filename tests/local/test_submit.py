@@ -2,6 +2,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,6 +145,14 @@ def test_an_endpoint_that_is_away_for_a_moment_does_not_end_the_following(ir, ap
     assert run.state == "SUCCEEDED"
 
 
+def test_an_answer_that_does_not_come_is_asked_for_again(ir, api, monkeypatch):
+    monkeypatch.setattr("pipelines.endpoint._REQUEST_SECONDS", (0.3, 0.3))
+    api.script = [Moment("RUNNING", delay_seconds=20), Moment("SUCCEEDED")]
+    start = time.monotonic()
+    submit(ir, api)
+    assert time.monotonic() - start < 10
+
+
 def test_an_endpoint_that_no_longer_knows_the_run_ends_the_following(ir, api):
     api.script = [Moment("RUNNING"), Moment(status=404)]
     with pytest.raises(SubmitError, match="failed with status 404"):
@@ -197,6 +206,18 @@ def test_the_script_submits_a_preset_and_its_exit_status_says_whether_the_run_su
     assert f"{api.url}/#/runs/details/{run['run_id']}" in capsys.readouterr().out
     api.script = [Moment("FAILED")]
     assert main(["--endpoint", api.url]) == 1
+
+
+@pytest.mark.parametrize(("states", "status"), [(("RUNNING", "SUCCEEDED"), 0), (("FAILED",), 1)])
+def test_the_command_line_exits_0_only_for_a_run_that_succeeded(api, tmp_path, states, status):
+    api.script = [Moment(state) for state in states]
+    environment = child_environment(SLIPWAY_HOME=str(tmp_path), KF_PIPELINES_ENDPOINT=api.url)
+    command = [str(Path(sys.executable).parent / "slipway"), "submit", "--experiment", "ships", "train.epochs=3"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    (run,) = api.runs.values()
+    assert run["runtime_config"]["parameters"]["train_epochs"] == 3
+    assert f"/#/runs/details/{run['run_id']}" in done.stdout
 
 
 def test_ctrl_c_leaves_the_run_going_and_says_how_to_end_it(api, tmp_path):

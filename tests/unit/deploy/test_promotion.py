@@ -103,8 +103,11 @@ from pathlib import Path
 from slipway.deploy.promotion import Challenger, SmokePolicy, deploy_challenger
 from slipway.settings import load_settings
 from slipway.tracking.registry import Lineage
-lineage = Lineage(bundle_id={launched.serving.bundle_id!r}, dataset_id="d", code_version="c", run_id="r", ir_hash="", gate="passed", gate_reasons=())
-challenger = Challenger(model_name="colors", bundle_dir=Path("gone"), lineage=lineage, evaluated_against=None, tracking_run_id="")
+bundle_id = {launched.serving.bundle_id!r}
+lineage = Lineage(
+    bundle_id=bundle_id, dataset_id="", code_version="", run_id="", ir_hash="", gate="passed", gate_reasons=()
+)
+challenger = Challenger(model_name="colors", bundle_dir=Path(), lineage=lineage, evaluated_against=None, tracking_run_id="")
 settings = load_settings({{"SLIPWAY_HOME": {str(launched.settings.home)!r}}})
 assert deploy_challenger(settings, challenger, SmokePolicy(tolerance=1e-4, timeout_seconds=5)).already_serving
 assert "mlflow" not in sys.modules and "onnxruntime" not in sys.modules

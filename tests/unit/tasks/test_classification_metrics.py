@@ -65,7 +65,7 @@ def test_a_class_that_no_test_sample_has_leaves_out_what_it_makes_undefined():
     labels = np.array([0, 0, 1, 1])
     figures = compute_figures(FOUR, labels)
     assert "roc_auc" not in figures
-    assert figures["recall_macro"] == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert figures["recall_macro"] == pytest.approx((1 / 2 + 0) / 2)
     breakdown = break_down_classes(FOUR, labels, ["a", "b", "c"])
     assert breakdown.slices["c"] == {"precision": 0.0}
     masks = TASK.find_slices(labels, ["a", "b", "c"])

@@ -1,0 +1,167 @@
+"""What a cluster is given: the compiled file, read as the cluster reads it."""
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines import images
+from pipelines.compile import compile_training
+from pipelines.resources import GPU
+from slipway.config import Config
+from slipway.overrides import apply_overrides, list_settings
+
+ROOT = Path(__file__).parents[2]
+TASKS = ("ingest", "preprocess", "train", "evaluate", "deploy", "finish")
+_SECRETIVE = re.compile(r"SECRET|PASSWORD|TOKEN|CREDENTIAL|ACCESS_KEY", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    spec: dict[str, Any]
+    platform: dict[str, Any]
+
+    def task(self, name: str) -> dict[str, Any]:
+        components = (self.spec["root"], *self.spec["components"].values())
+        (found,) = [
+            component["dag"]["tasks"][name] for component in components if name in component.get("dag", {}).get("tasks", {})
+        ]
+        return found
+
+    def container(self, name: str) -> dict[str, Any]:
+        return self.spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
+
+    def kubernetes(self, name: str) -> dict[str, Any]:
+        return self.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][f"exec-{name}"]
+
+
+def compile_with(path: Path, *overrides: str) -> Compiled:
+    compile_training(apply_overrides(Config(), overrides), path)
+    return Compiled(*yaml.safe_load_all(path.read_text()))
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    return compile_with(tmp_path_factory.mktemp("compiled") / "training.yaml")
+
+
+def seconds(text: str) -> float:
+    assert text.endswith("s")
+    return float(text.removesuffix("s"))
+
+
+def test_the_same_configuration_gives_the_same_bytes_in_any_process_and_from_any_folder(tmp_path):
+    compile_training(Config(), tmp_path / "here.yaml")
+    script = [sys.executable, str(ROOT / "pipelines" / "compile.py"), "--output", "there"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "there" / "training.yaml").read_bytes() == (tmp_path / "here.yaml").read_bytes()
+    assert "there/training.yaml  sha256:" in done.stdout
+
+
+def test_a_misspelt_setting_ends_the_script_with_status_2_and_the_nearest_name(tmp_path):
+    script = [sys.executable, str(ROOT / "pipelines" / "compile.py"), "train.epocs=3"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "Did you mean train.epochs" in done.stderr
+
+
+def test_the_file_holds_these_tasks_and_no_other(compiled):
+    assert set(compiled.spec["deploymentSpec"]["executors"]) == {f"exec-{name}" for name in TASKS}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_each_task_has_a_pinned_image_of_ours(compiled, name):
+    image = compiled.container(name)["image"]
+    assert image == (images.TRAINER if name == "train" else images.PIPELINE)
+    assert re.fullmatch(r"[a-z0-9./-]+:\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?", image)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_each_task_has_requests_and_limits_and_asks_for_no_more_than_it_may_use(compiled, name):
+    resources = compiled.container(name)["resources"]
+    assert 0 < resources["cpuRequest"] <= resources["cpuLimit"]
+    assert 0 < resources["memoryRequest"] <= resources["memoryLimit"]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_each_task_ends_in_time_and_its_retries_cover_every_attempt(compiled, name):
+    timeout = int(compiled.kubernetes(name)["activeDeadlineSeconds"])
+    retry = compiled.task(name)["retryPolicy"]
+    assert timeout > 0
+    assert retry["maxRetryCount"] >= 1
+    waits = sum(
+        seconds(retry["backoffDuration"]) * retry["backoffFactor"] ** attempt for attempt in range(retry["maxRetryCount"])
+    )
+    assert seconds(retry["backoffMaxDuration"]) >= (retry["maxRetryCount"] + 1) * timeout + waits
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_each_task_runs_as_a_numeric_user_that_is_not_root(compiled, name):
+    context = compiled.kubernetes(name)["securityContext"]
+    assert context["runAsNonRoot"] is True
+    assert int(context["runAsUser"]) > 0
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_no_task_carries_a_secret_in_clear_text(compiled, name):
+    assert [one["name"] for one in compiled.container(name).get("env", []) if _SECRETIVE.search(one["name"])] == []
+
+
+def test_tasks_that_look_at_the_world_outside_their_inputs_are_never_cached(compiled):
+    cached = {name for name in TASKS if compiled.task(name).get("cachingOptions", {}).get("enableCache")}
+    assert cached == {"ingest", "preprocess", "train"}
+
+
+def test_deploy_hangs_on_the_gates_decision_and_finish_on_nothing(compiled):
+    (condition,) = [name for name in compiled.spec["components"] if name.startswith("comp-condition")]
+    assert set(compiled.spec["components"][condition]["dag"]["tasks"]) == {"deploy"}
+    trigger = compiled.task(condition.removeprefix("comp-"))["triggerPolicy"]["condition"]
+    assert re.search(r"'pipelinechannel--evaluate-\w+'\] == 'passed'", trigger)
+    assert compiled.task("finish")["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+
+
+def test_gpus_are_requested_with_the_toleration_of_their_nodes_only_where_they_are_asked_for(compiled, tmp_path):
+    assert "accelerator" not in compiled.container("train")["resources"]
+    assert "tolerations" not in compiled.kubernetes("train")
+    with_gpus = compile_with(tmp_path / "training.yaml", "train.num_gpus=2")
+    accelerator = with_gpus.container("train")["resources"]["accelerator"]
+    assert (accelerator["resourceType"], accelerator["resourceCount"]) == (GPU, "2")
+    (toleration,) = with_gpus.kubernetes("train")["tolerations"]
+    assert toleration == {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
+    assert with_gpus.spec["root"]["inputDefinitions"]["parameters"]["train_num_gpus"]["defaultValue"] == 2
+    assert [name for name in TASKS if "accelerator" in with_gpus.container(name)["resources"]] == ["train"]
+
+
+def test_training_has_shared_memory_for_its_processes(compiled):
+    (mount,) = compiled.kubernetes("train")["emptyDirMounts"]
+    assert (mount["mountPath"], mount["medium"]) == ("/dev/shm", "Memory")
+
+
+def test_every_setting_is_a_parameter_of_the_same_type_and_default_and_no_other_is(compiled):
+    types = {str: "STRING", int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", bool: "BOOLEAN"}
+    parameters = compiled.spec["root"]["inputDefinitions"]["parameters"]
+    assert {name: (one["parameterType"], one["defaultValue"]) for name, one in parameters.items()} == {
+        setting.parameter: (types[setting.type], setting.default) for setting in list_settings()
+    }
+
+
+def test_every_setting_reaches_a_task_and_no_task_invents_one(compiled):
+    settings = {setting.parameter: setting for setting in list_settings()}
+    sections = {setting.section for setting in settings.values()}
+    definitions = compiled.spec["root"]["inputDefinitions"]["parameters"]
+    reached = set()
+    for name in TASKS:
+        inputs = compiled.spec["components"][f"comp-{name}"].get("inputDefinitions", {}).get("parameters", {})
+        ours = {key: one for key, one in inputs.items() if key.partition("_")[0] in sections and key != "model_version"}
+        assert set(ours) <= set(settings), f"{name} takes what is no setting"
+        assert {key: one["parameterType"] for key, one in ours.items()} == {
+            key: definitions[key]["parameterType"] for key in ours
+        }, f"{name} takes a setting as another type"
+        reached |= set(ours)
+    assert set(settings) - reached == set(), "settings that no task looks at"
