@@ -85,8 +85,8 @@ def run_locally(ir: Path, parameters: Mapping[str, Any], settings: Settings, pro
         write_run(run_dir, replace(latest, status="CANCELLED", seconds=seconds, error="cancelled"))
         raise failure
     errors = [stage.error for stage in read_stages(run_dir) if stage.error]
-    error = (errors or [latest.error or str(failure)])[0] if failure else ""
-    final = replace(latest, status="FAILED" if failure else "SUCCEEDED", seconds=seconds, error=error)
+    reason = (errors or [latest.error or str(failure)])[0] if failure else ""
+    final = replace(latest, status="FAILED" if failure else "SUCCEEDED", seconds=seconds, error=reason)
     write_run(run_dir, final)
     return final
 

@@ -152,7 +152,7 @@ class TrainConfig:
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "1 or more")
         for name in (
             "warmup_epochs", "clip_norm", "weight_decay", "crop_padding", "cutout", "color_jitter",
-            "early_stopping_epochs", "num_gpus", "max_restarts", "checkpoint_steps",
+            "early_stopping_epochs", "seed", "num_gpus", "max_restarts", "checkpoint_steps",
         ):  # fmt: skip
             _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "0 or more")
         _require(0.0 < self.learning_rate <= 100.0, "train.learning_rate", self.learning_rate, "more than 0 and at most 100")

@@ -49,6 +49,14 @@ class DeployError(SlipwayError, RuntimeError):
     """A model was not promoted; the message says what still serves."""
 
 
+class StorageError(SlipwayError):
+    """An object store cannot be reached, or does not hold what was asked of it."""
+
+
+class ServerError(SlipwayError):
+    """A predictor could not be reached, or failed."""
+
+
 class RequestError(SlipwayError, ValueError):
     """A prediction request is not what the model's signature accepts."""
 

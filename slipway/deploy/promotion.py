@@ -11,7 +11,7 @@ from pathlib import Path
 
 from slipway.deploy.local import LocalTarget
 from slipway.deploy.target import Candidate, DeployTarget
-from slipway.errors import BundleError, DeployError, RegistryError
+from slipway.errors import BundleError, DeployError, RegistryError, SlipwayError
 from slipway.export.bundle import Bundle, copy_bundle, read_bundle
 from slipway.log import get_logger
 from slipway.serving.record import ServedVersion, ServingRecord
@@ -114,7 +114,7 @@ class _Deployer:
                 if serving is not None and not serving.confirmed:
                     serving = self._confirm(serving)
                 yield serving
-            except (DeployError, RegistryError, BundleError) as error:
+            except SlipwayError as error:
                 raise DeployError(f"{error} {_say_what_serves(self._name, serving)}") from error
 
     def introduce(self, challenger: Challenger) -> Deployment:

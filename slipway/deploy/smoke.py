@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slipway.deploy.target import Endpoint
-from slipway.errors import DeployError, RequestError
+from slipway.errors import DeployError, RequestError, ServerError
 from slipway.export.bundle import Bundle, GoldenExample
-from slipway.serving.client import ServerError, request_json
+from slipway.serving.client import request_json
 from slipway.serving.protocol import write_request
 
 

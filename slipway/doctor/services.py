@@ -6,7 +6,6 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 from xml.etree.ElementTree import ParseError
-from xml.etree.ElementTree import ParseError
 
 from slipway.doctor.check import Check, fail, ok, skip, warn
 from slipway.doctor.probe import Answer, UnreachableError, probe

@@ -222,8 +222,12 @@ def _judge_slices(slices: list[SliceComparison], challenger: GateInput, policy: 
         "slice_tolerance": policy.slice_tolerance,
     }
     skipped = len(slices) - num_judged
-    note = f" {skipped} {noun} with fewer than {policy.min_slice_samples} samples were not judged." if skipped else ""
+    too_few = f"fewer than {policy.min_slice_samples} test samples (gate.min_slice_samples)"
+    note = f" Not judged: {skipped} {noun} with {too_few}." if skipped else ""
     limit = f"more than {policy.slice_tolerance:g} (gate.slice_tolerance)"
+    if not num_judged:
+        message = f"The {noun} are not judged one by one: each has {too_few}."
+        return Reason(rule="slices", passed=True, message=message, figures=figures)
     if not fallen:
         message = f"The {challenger.metric} falls by {limit} in none of the {num_judged} {noun} judged.{note}"
         return Reason(rule="slices", passed=True, message=message, figures=figures)

@@ -195,7 +195,7 @@ def measure_parity(served: ServedModel, session: OnnxSession, samples: _Samples,
             raise ParityError(
                 f"output {name!r} of the exported model differs from torch by {differences[position]:.3g} "
                 f"on row {rows[position]} of the {split} split; accepted: at most {PARITY_TOLERANCE:g}. "
-                "The bundle was not written. An operation of the network is exported wrongly: compare it in torch and ONNX Runtime."
+                "The bundle was not written: an operation of the network is exported wrongly."
             )
         worst = max(worst, float(differences.max()))
     return worst

@@ -1,5 +1,7 @@
 """A plain convolutional network: the smallest one worth training on images."""
 
+import itertools
+
 from torch import Tensor, nn
 
 from slipway.config import ModelConfig
@@ -10,23 +12,19 @@ _CHANNELS = (32, 64, 128)
 
 
 class SimpleCNN(nn.Module):
-    """Three stages of two 3x3 convolutions, halving the image between them while it is at least 4 pixels; then the mean."""
+    """Three 3x3 convolutions with the image halved between them; then the mean over it."""
 
     def __init__(self, spec: ImageSpec, num_classes: int, config: ModelConfig) -> None:
         super().__init__()
-        stages = [scale_width(channels, config.width) for channels in _CHANNELS]
-        stem, side = reduce_image(spec, stages[0])
-        layers: list[nn.Module] = list(stem)
-        previous = stages[0] if stem else spec.channels
-        for index, channels in enumerate(stages):
-            layers += [*conv_block(previous, channels), *conv_block(channels, channels)]
-            if index < len(stages) - 1 and side >= 4:
-                layers.append(nn.MaxPool2d(2))
-                side //= 2
-            previous = channels
+        channels = [scale_width(value, config.width) for value in _CHANNELS]
+        stem, side = reduce_image(spec, channels[0])
+        layers = [*stem, *conv_block(channels[0] if stem else spec.channels, channels[0])]
+        for inputs, outputs in itertools.pairwise(channels):
+            pooling, side = halve(side)
+            layers += [*pooling, *conv_block(inputs, outputs)]
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(previous, num_classes)
+        self.classifier = nn.Linear(channels[-1], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [samples, classes] of normalised images [samples, channels, height, width]."""

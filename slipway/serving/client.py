@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from slipway.errors import RequestError, SlipwayError
+from slipway.errors import RequestError, ServerError
 
 if TYPE_CHECKING:
     from slipway.tasks.task import Answer
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 _TIMEOUT_SECONDS = 30.0
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 _BAD_REQUEST = range(400, 500)
-
-
-class ServerError(SlipwayError):
-    """The predictor could not be reached, or failed."""
 
 
 def predict_image(url: str, model_name: str, image: Path) -> "list[Answer]":

@@ -15,7 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 from slipway.errors import RegistryError
 from slipway.export.bundle import Bundle, copy_bundle
-from slipway.settings import Settings
+from slipway.settings import Settings, configure_mlflow_client
+from slipway.storage.s3 import download_folder
 from slipway.tracking.client import is_empty, open_client, translated_errors
 
 if TYPE_CHECKING:
@@ -166,19 +167,24 @@ class ModelRegistry:
 
         Raises:
             BundleError: what was fetched is no bundle, or was altered.
+            StorageError: it lies in an object store that does not hand it out.
         """
         parts = urlsplit(version.source)
         if parts.scheme in ("", "file"):
             return copy_bundle(Path(unquote(parts.path)), target)
-        self._client  # noqa: B018  # MLflow must be set up before its artifacts are imported
+        with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
+            return copy_bundle(self._fetch(version.source, Path(folder)), target)
+
+    def _fetch(self, source: str, folder: Path) -> Path:
+        if urlsplit(source).scheme == "s3":
+            download_folder(self._settings, source, folder)
+            return folder
+        configure_mlflow_client()
         import mlflow.artifacts
 
-        with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
-            with translated_errors(self._settings, f"fetching {version.source}"):
-                fetched = mlflow.artifacts.download_artifacts(
-                    artifact_uri=version.source, dst_path=folder, tracking_uri=self._settings.mlflow_tracking_uri
-                )
-            return copy_bundle(Path(fetched), target)
+        uri = self._settings.mlflow_tracking_uri
+        with translated_errors(self._settings, f"fetching {source}"):
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=uri))
 
     def _ensure_model(self, name: str) -> None:
         from mlflow.exceptions import MlflowException

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from slipway.config import TrainConfig
 from slipway.data.dataset import Dataset
 from slipway.data.loaders import open_batches
-from slipway.errors import NonFiniteLossError
+from slipway.errors import CheckpointError, NonFiniteLossError
 from slipway.models.info import model_info
 from slipway.tasks.task import Task
 from slipway.tasks.training_task import TrainingTask
@@ -60,7 +60,7 @@ class Trainer:
         self._task = task
         self._training_task = training_task
         self._callbacks = callbacks
-        self._fingerprint = job.fingerprint(dataset.manifest.dataset_id)
+        self.fingerprint = job.fingerprint(dataset.manifest.dataset_id)
         self._stopped = False
         self._step = 0
         self._train_seconds = 0.0
@@ -139,7 +139,7 @@ class Trainer:
         self.workers.average_buffers(self.network)
         losses = self._check_losses(0)
         return Checkpoint(
-            fingerprint=self._fingerprint,
+            fingerprint=self.fingerprint,
             epoch=self.epoch,
             step=self._step,
             network=self.network.state_dict(),
@@ -151,7 +151,16 @@ class Trainer:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from where the checkpoint was taken."""
+        """Go on from where the checkpoint was taken.
+
+        Raises:
+            CheckpointError: it was taken inside an epoch that this number of processes divides into other batches.
+        """
+        if checkpoint.step and len(checkpoint.losses) != self._num_batches:
+            raise CheckpointError(
+                f"the checkpoint was taken inside an epoch of {len(checkpoint.losses)} batches, which {self.workers.size} "
+                f"process(es) divide into {self._num_batches}. Go on with the number of processes that it was made with."
+            )
         self.network.load_state_dict(checkpoint.network)
         self._optimizer.load_state_dict(checkpoint.optimizer)
         torch.set_rng_state(checkpoint.rng)
@@ -159,7 +168,7 @@ class Trainer:
         self.history = list(checkpoint.history)
         self._step = checkpoint.step
         self._train_seconds = checkpoint.train_seconds
-        if self.workers.is_main and len(checkpoint.losses) == self._num_batches:
+        if checkpoint.step and self.workers.is_main:
             self._losses.copy_(checkpoint.losses)
 
     def _run_epoch(self) -> None:

@@ -92,7 +92,7 @@ def test_every_command_is_in_the_table_of_commands():
 def test_the_fields_of_the_report_are_those_that_it_prints(tmp_path):
     run = RunRecord(run_id="r", pipeline="training", status="SUCCEEDED", started_at=utc_now(), parameters={})
     write_run(tmp_path, run)
-    facts = {"passed": True, "reasons": [], "metrics": {}}
+    facts = {"passed": True, "reasons": [], "refusals": [], "metrics": {}}
     write_stage(
         tmp_path, StageRecord(name="evaluate", status="SUCCEEDED", started_at=utc_now(), seconds=1.0, cached=False, facts=facts)
     )

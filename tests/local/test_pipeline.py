@@ -93,7 +93,7 @@ def test_a_broken_bundle_fails_the_smoke_test_and_leaves_the_champion(served: Ho
     evaluated.mkdir()
     lineage = replace(verdict.lineage, bundle_id=bundle_id, gate="passed")
     write_verdict(evaluated, replace(verdict, lineage=lineage, champion=champion["bundle_id"]))
-    with pytest.raises(DeployError, match=r"golden example.*still serves"):
+    with pytest.raises(DeployError, match=r"Golden example .* still serves"):
         run_deploy({"data_source": "sklearn://digits"}, str(broken), str(evaluated), str(served.path.parent / "served"))
     assert served.serving("digits") == champion
     listed = json.loads(served.slipway("models", "digits", "--json").stdout)

@@ -222,10 +222,14 @@ def test_the_command_line_exits_0_only_for_a_run_that_succeeded(api, tmp_path, s
 
 def test_ctrl_c_leaves_the_run_going_and_says_how_to_end_it(api, tmp_path):
     api.script = [Moment("RUNNING")]
+    # A process started by a shell in the background ignores SIGINT, and so would this one.
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        f"from pipelines.submit import main; sys.exit(main(['--endpoint', {api.url!r}]))"
+    )
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "pipelines/submit.py"), "--endpoint", api.url],
-        cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-c", program], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     try:
         assert api.asked.wait(60)
         process.send_signal(signal.SIGINT)

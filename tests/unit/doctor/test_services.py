@@ -32,9 +32,6 @@ def serve() -> Iterator[Callable[[Answers], str]]:
             def do_POST(self) -> None:
                 self.do_GET()
 
-            def do_POST(self) -> None:
-                self.do_GET()
-
             def do_GET(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 status, text = answers.get(self.path.partition("?")[0], (404, "no such page"))

@@ -213,7 +213,18 @@ def test_a_slice_too_small_to_tell_is_reported_and_not_judged():
     assert decision.passed
     assert [entry.challenger for entry in decision.slices] == [1.0, 0.0]
     assert not any(entry.judged for entry in decision.slices)
-    assert "2 classes with fewer than 5 samples were not judged" in message(decision, "slices")
+    assert "each has fewer than 5 test samples (gate.min_slice_samples)" in message(decision, "slices")
+
+
+@pytest.mark.parametrize(("num_samples", "passes"), [(100, False), (20_000, True)])
+def test_a_small_loss_is_refused_until_enough_samples_rule_out_a_larger_one(num_samples, passes):
+    row = np.arange(num_samples) % 100
+    lost, won = row < 6, row >= 95
+    champion, challenger = results(~won), results(~lost)
+    decision = decide(challenger, champion, POLICY, True)
+    assert decision.comparison is not None
+    assert decision.comparison.difference == pytest.approx(-0.01)
+    assert verdicts(decision)["regression"] is passes
 
 
 def test_a_drop_of_exactly_the_tolerance_is_allowed():

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slipway.errors import RequestError
+from slipway.errors import RequestError, ServerError
 from slipway.export.bundle import read_bundle
-from slipway.serving.client import ServerError, predict_image, request_json
+from slipway.serving.client import predict_image, request_json
 from slipway.serving.protocol import write_request
 from slipway.serving.record import ServedVersion, ServingRecord, write_pointer
 

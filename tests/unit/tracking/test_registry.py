@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.errors import BundleError, RegistryError
+from slipway.errors import BundleError, RegistryError, StorageError
 from slipway.export.bundle import read_bundle
 from slipway.settings import load_settings
 from slipway.tracking.client import open_client
@@ -130,3 +130,21 @@ def test_an_empty_home_is_listed_through_a_server_uri_as_unreachable(tmp_path, m
     settings = load_settings({"SLIPWAY_HOME": str(tmp_path), "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"})
     with pytest.raises(RegistryError, match="slipway doctor"):
         ModelRegistry(settings).list_versions()
+
+
+def test_a_bundle_in_an_object_store_is_fetched_without_its_siblings(tracked_settings, run, s3, write_image_bundle, tmp_path):
+    endpoint, objects = s3
+    info = write_image_bundle(tmp_path / "bundle")
+    objects |= {f"digits/model/{path.name}": path.read_bytes() for path in (tmp_path / "bundle").iterdir()}
+    objects["digits/model_b/model.onnx"] = b"a sibling whose name begins alike"
+    registry = ModelRegistry(replace(tracked_settings, s3_endpoint=endpoint, s3_access_key="a", s3_secret_key="secret"))
+    lineage = replace(LINEAGE, bundle_id=info.bundle_id)
+    version = registry.register_version("digits", lineage, tracking_run_id=run.run_id, source_uri="s3://models/digits/model")
+    assert registry.download_bundle(version, tmp_path / "fetched").info == info
+    with pytest.raises(StorageError, match="s3://models/nowhere holds nothing"):
+        registry.download_bundle(replace(version, source="s3://models/nowhere"), tmp_path / "nothing")
+    with pytest.raises(StorageError, match="No S3 endpoint is set"):
+        ModelRegistry(tracked_settings).download_bundle(version, tmp_path / "nothing")
+    objects["digits/model/../../escape"] = b"outside"
+    with pytest.raises(StorageError, match="lie outside"):
+        registry.download_bundle(version, tmp_path / "nothing")
