@@ -299,7 +299,7 @@ class Trainer:
 
 def make_deterministic(config: TrainConfig) -> None:
     """Set what torch decides for the whole process."""
-    torch.use_deterministic_algorithms(config.deterministic)
+    torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
     torch.backends.cudnn.benchmark = not config.deterministic
     # Deterministic mode would fill every fresh tensor with NaN; nothing here reads one before writing it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

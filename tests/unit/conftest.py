@@ -24,11 +24,6 @@ SIGNATURE = Signature(
 WriteBundle = Callable[..., BundleInfo]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """MLflow 3.17 asks SQLAlchemy for a loader strategy that SQLAlchemy 2.1 deprecates."""
-    config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy:DeprecationWarning")
-
-
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return load_settings({"SLIPWAY_HOME": str(tmp_path / "home")})

@@ -35,8 +35,9 @@ def export(dataset, bundle_dir, architecture="auto", training_task=None):
     return read_bundle(bundle_dir), network.eval()
 
 
-def open_session(path):
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+def open_session(model):
+    """Of a path, or of a model's bytes."""
+    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.parametrize("architecture", model_names("image"))
@@ -71,7 +72,7 @@ def test_the_resize_is_pillows_within_one_of_255_and_exact_at_the_training_size(
         [helper.make_tensor_value_info("out", TensorProto.UINT8, ["batch", 32, 32, channels])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    session = open_session(_saved(prepend_resize(model, "image", height=32, width=32)))
+    session = open_session(prepend_resize(model, "image", height=32, width=32).SerializeToString())
     images = np.random.default_rng(0).integers(0, 256, (4, *size, channels), dtype=np.uint8)
     (resized,) = session.run(None, {"image": images})
     pillow = [
@@ -80,10 +81,6 @@ def test_the_resize_is_pillows_within_one_of_255_and_exact_at_the_training_size(
     expected = np.stack([np.asarray(image).reshape(32, 32, channels) for image in pillow])
     tolerance = 0 if size == (32, 32) else 1
     assert np.abs(resized.astype(int) - expected.astype(int)).max() <= tolerance
-
-
-def _saved(model):
-    return model.SerializeToString()
 
 
 def test_golden_examples_are_real_test_samples_one_a_class_with_the_answers_of_the_model(digits, tmp_path):

@@ -1,0 +1,92 @@
+import threading
+import time
+
+import pytest
+
+from slipway.stages.cache import StageCache
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return StageCache(cache_dir=tmp_path / "cache", work_dir=tmp_path / "work")
+
+
+def write_model(calls):
+    def work(place):
+        calls.append(place.work_dir)
+        place.outputs["model"].mkdir()
+        (place.outputs["model"] / "weights").write_bytes(b"w" * 10)
+        place.outputs["note"].write_text("done")
+        return {"score": 1}
+
+    return work
+
+
+def test_the_same_key_is_worked_out_once_and_handed_over_again(cache, tmp_path):
+    calls = []
+    first = {"model": tmp_path / "a" / "model", "note": tmp_path / "a" / "note"}
+    second = {"model": tmp_path / "b" / "model", "note": tmp_path / "b" / "note"}
+    assert cache.produce("train", {"x": 1}, first, write_model(calls)) == ({"score": 1}, False)
+    assert cache.produce("train", {"x": 1}, second, write_model(calls)) == ({"score": 1}, True)
+    assert cache.produce("train", {"x": 2}, first, write_model(calls)) == ({"score": 1}, False)
+    assert len(calls) == 2
+    assert (second["model"] / "weights").read_bytes() == b"w" * 10
+    assert second["note"].read_text() == "done"
+
+
+def test_a_damaged_entry_is_worked_out_again(cache, tmp_path):
+    calls = []
+    outputs = {"model": tmp_path / "model", "note": tmp_path / "note"}
+    cache.produce("train", {}, outputs, write_model(calls))
+    next((tmp_path / "cache").glob("train/*/outputs/model/weights")).write_bytes(b"x" * 10)
+    assert cache.produce("train", {}, outputs, write_model(calls)) == ({"score": 1}, False)
+    assert (outputs["model"] / "weights").read_bytes() == b"w" * 10
+
+
+def test_changing_a_handed_over_file_leaves_the_entry_alone(cache, tmp_path):
+    calls = []
+    outputs = {"model": tmp_path / "model", "note": tmp_path / "note"}
+    cache.produce("train", {}, outputs, write_model(calls))
+    (outputs["model"] / "weights").write_bytes(b"tampered")
+    assert cache.produce("train", {}, outputs, write_model(calls))[1] is True
+    assert (outputs["model"] / "weights").read_bytes() == b"w" * 10
+
+
+def test_failed_work_leaves_no_entry_and_finds_its_work_folder_again(cache, tmp_path):
+    outputs = {"note": tmp_path / "note"}
+
+    def fail(place):
+        (place.work_dir / "checkpoint").write_text("epoch 3")
+        place.outputs["note"].write_text("half")
+        raise ValueError("no")
+
+    def resume(place):
+        place.outputs["note"].write_text((place.work_dir / "checkpoint").read_text())
+        return {}
+
+    with pytest.raises(ValueError, match="no"):
+        cache.produce("train", {}, outputs, fail)
+    assert not outputs["note"].exists()
+    assert not list((tmp_path / "cache" / "train").iterdir())
+    assert cache.produce("train", {}, outputs, resume) == ({}, False)
+    assert outputs["note"].read_text() == "epoch 3"
+
+
+def test_two_that_want_the_same_work_do_it_once(cache, tmp_path):
+    calls = []
+
+    def slow(place):
+        time.sleep(0.3)
+        return write_model(calls)(place)
+
+    def want(name):
+        cache.produce("train", {}, {"model": tmp_path / name / "model", "note": tmp_path / name / "note"}, slow)
+
+    threads = [threading.Thread(target=want, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1
+    assert (tmp_path / "a" / "note").exists()
+    assert (tmp_path / "b" / "note").exists()
