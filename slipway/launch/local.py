@@ -34,7 +34,7 @@ def launch_training(job: TrainingJob) -> TrainingResult:
     log.info("starting torchrun", processes=job.num_workers, work_dir=str(job.work_dir))
     process = subprocess.Popen(
         _command(job),
-        env=_environment(job.num_workers),
+        env=training_environment(job.num_workers),
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr.fileno() if _has_descriptor() else None,
         start_new_session=True,
@@ -60,7 +60,8 @@ def _command(job: TrainingJob) -> list[str]:
     return torchrun + worker
 
 
-def _environment(num_processes: int) -> dict[str, str]:
+def training_environment(num_processes: int) -> dict[str, str]:
+    """What torchrun and its processes are started with: each gets its share of the cores."""
     cores = len(os.sched_getaffinity(0))
     return child_environment(
         OMP_NUM_THREADS=str(max(1, cores // num_processes)),

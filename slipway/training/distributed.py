@@ -40,7 +40,7 @@ class Workers:
         return DistributedDataParallel(
             network,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,
+            forward_sync_buffers=False,
             gradient_as_bucket_view=True,
             static_graph=static_graph,
         )

@@ -19,12 +19,15 @@ from slipway.training.trainer import Trainer, make_deterministic
 log = get_logger(__name__)
 
 
-def run_job(job: TrainingJob, group: ProcessGroup) -> None:
-    """Train, from the last checkpoint where there is one, and export; the main process writes bundle and `result.json`."""
+def run_job(job: TrainingJob, group: ProcessGroup, *others: Callback) -> None:
+    """Train, from the last checkpoint where there is one, and export; the main process writes bundle and `result.json`.
+
+    `others` are told of the same moments as the trainer's own callbacks, after them.
+    """
     dataset = Dataset.open(job.dataset_dir)
     make_deterministic(job.train)
     with join_workers(group, job.train.num_gpus) as workers:
-        trainer = open_trainer(job, dataset, workers)
+        trainer = open_trainer(job, dataset, workers, *others)
         trainer.run()
     if group.rank == 0:
         _finish(job, dataset, trainer)

@@ -1,0 +1,74 @@
+"""Ratios of interleaved pairs, and what is said of them."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.machine import Watch
+from benchmarks.turns import Contestant, Turn
+
+MIN_PAIRS = 5
+MAX_PEAK_CHANGE = 0.15
+MAX_FOREIGN = 0.05
+P25_TOLERANCE = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One turn of each, one after the other."""
+
+    ours: Turn
+    baseline: Turn
+    peak_change: float
+    """Of the machine's matrix product rate from before to after, as a share."""
+    foreign: float
+    """Share of the machine's processor time that others took meanwhile."""
+
+    @property
+    def ratio(self) -> float:
+        """Our rate over the baseline's."""
+        return self.ours.rate / self.baseline.rate
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether it says more of the machine than of the programs."""
+        return self.peak_change > MAX_PEAK_CHANGE or self.foreign > MAX_FOREIGN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Of all pairs that count."""
+
+    median: float
+    p25: float
+    num_pairs: int
+    num_discarded: int
+
+    def reaches(self, goal: float) -> bool:
+        """Whether the median is at the goal and the lower quartile not far below it."""
+        return self.median >= goal and self.p25 >= P25_TOLERANCE * goal
+
+
+def summarise(ratios: Sequence[float], disturbed: Sequence[bool]) -> Summary:
+    """Median and lower quartile of the ratios of undisturbed pairs, of all where fewer than `MIN_PAIRS` were left alone.
+
+    Raises:
+        ValueError: there is no pair.
+    """
+    if not ratios:
+        raise ValueError("there is no pair to summarise")
+    quiet = [ratio for ratio, was_disturbed in zip(ratios, disturbed, strict=True) if not was_disturbed]
+    kept = quiet if len(quiet) >= MIN_PAIRS else list(ratios)
+    lower = statistics.quantiles(kept, n=4, method="inclusive")[0] if len(kept) > 1 else kept[0]
+    return Summary(median=statistics.median(kept), p25=lower, num_pairs=len(kept), num_discarded=len(ratios) - len(kept))
+
+
+def play(ours: Contestant, baseline: Contestant, watch: Watch, *, num_pairs: int, warm_up: int = 1) -> Iterator[Pair]:
+    """Let both take turns, whoever comes first changing from pair to pair; the first `warm_up` pairs are not given."""
+    for number in range(warm_up + num_pairs):
+        before = watch.look()
+        first, second = (ours, baseline) if number % 2 else (baseline, ours)
+        turns = {player.name: player.take_turn() for player in (first, second)}
+        peak_change, foreign = watch.compare(before, watch.look())
+        if number >= warm_up:
+            yield Pair(ours=turns[ours.name], baseline=turns[baseline.name], peak_change=peak_change, foreign=foreign)
