@@ -32,6 +32,13 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Slipway beside plain baselines.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of {', '.join(BENCHMARKS)}; all by default")
     parser.add_argument("--output", type=Path, help="file for the results (default: one for this kind of machine)")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="to wait in all for a quiet machine (default: %(default)g)",
+    )
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.names) - set(BENCHMARKS))
     if unknown:
@@ -45,7 +52,7 @@ def main(arguments: list[str]) -> int:
         "measured_at": datetime.now(UTC).isoformat(timespec="minutes"),
         "load_average_before": round(load_average(), 2),
     }
-    watch = Watch()
+    watch = Watch(options.patience)
     figures = []
     for name in options.names or BENCHMARKS:
         figures += _measure(name, watch)

@@ -5,11 +5,12 @@ import statistics
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figure
-from benchmarks.machine import Watch, load_average
+from benchmarks.machine import MAX_FOREIGN, Look, Watch, load_average
 from benchmarks.turns import stock_environment
 
 _SLIPWAY = Path(sys.executable).with_name("slipway")
@@ -21,6 +22,7 @@ _TIMEOUT_SECONDS = 600
 
 def measure_run(watch: Watch, folder: Path) -> list[Figure]:
     """`make run` on the digits, in a home of its own; then the same again."""
+    watch.await_quiet()
     before = watch.look()
     first = _time([str(_SLIPWAY), "run"], folder)
     report = _report(folder)
@@ -28,8 +30,7 @@ def measure_run(watch: Watch, folder: Path) -> list[Figure]:
     for _ in range(_NUM_REPEATS):
         _time([str(_SLIPWAY), "run"], folder)
         repeats.append(_cached_seconds(folder))
-    change, foreign = watch.compare(before, watch.look())
-    conditions = {"peak_change": round(change, 3), "foreign_share": round(foreign, 3), "load_average": round(load_average(), 2)}
+    conditions = _describe_conditions(watch, before)
     details = {
         "test_accuracy": report["metrics"]["accuracy"],
         "stages": {stage["name"]: round(stage["seconds"], 2) for stage in report["stages"]},
@@ -50,11 +51,11 @@ def measure_starts(watch: Watch, folder: Path) -> list[Figure]:
     ]
     figures = []
     for name, title, wanted, command in commands:
+        watch.await_quiet()
         before = watch.look()
         _time(command, folder)
         times = [_time(command, folder) for _ in range(_NUM_STARTS)]
-        change, foreign = watch.compare(before, watch.look())
-        conditions = {"peak_change": round(change, 3), "foreign_share": round(foreign, 3)}
+        conditions = _describe_conditions(watch, before)
         figures.append(_to_figure(name, title, wanted, times, {}, conditions))
     return figures
 
@@ -89,6 +90,16 @@ def _cached_seconds(home: Path) -> float:
     return float(sum(stage["seconds"] for stage in stages))
 
 
+def _describe_conditions(watch: Watch, before: Look) -> dict[str, Any]:
+    peak_change, foreign = watch.compare(before, watch.look())
+    return {
+        "peak_change": round(peak_change, 3),
+        "foreign_share": round(foreign, 3),
+        "load_average": round(load_average(), 2),
+        "measured_at": datetime.now(UTC).isoformat(timespec="minutes"),
+    }
+
+
 def _to_figure(
     name: str, title: str, wanted: float, times: list[float], details: dict[str, Any], conditions: dict[str, Any]
 ) -> Figure:
@@ -103,6 +114,7 @@ def _to_figure(
         spread=statistics.quantiles(times, n=4, method="inclusive")[2] if len(times) > 1 else median,
         met=median < wanted,
         num_pairs=len(times),
+        is_disturbed=conditions["foreign_share"] > MAX_FOREIGN,
         samples=[round(seconds, 3) for seconds in times],
         details=details,
         conditions=conditions,

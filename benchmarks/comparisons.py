@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def _measure_loader(watch: Watch, folder: Path, textures: Textures, *, side: int
         Contestant("slipway", ours, training_environment(1), folder) as player,
         Contestant("baseline", plain, stock_environment(), folder) as baseline,
     ):
-        pairs = list(play(player, baseline, watch, num_pairs=NUM_PAIRS))
+        pairs = list(play(player, baseline, watch, num_pairs=NUM_PAIRS, max_pairs=2 * NUM_PAIRS))
     return _to_figure(
         pairs,
         [pair.ratio for pair in pairs],
@@ -202,7 +203,7 @@ def _test_bundle(job: TrainingJob) -> float:
 def _check_same_network(job: TrainingJob, parameters: int) -> None:
     from slipway.export.bundle import read_info
 
-    ours = read_info(job.bundle_dir).model_info["parameters"]
+    ours = read_info(job.bundle_dir).model["parameters"]
     if ours != parameters:
         raise RuntimeError(f"the networks differ: Slipway's has {ours} parameters, the baseline's {parameters}.")
 
@@ -231,6 +232,7 @@ def _to_figure(
         met=summary.reaches(wanted),
         num_pairs=summary.num_pairs,
         num_discarded=summary.num_discarded,
+        is_disturbed=summary.is_disturbed,
         samples=[round(ratio, 4) for ratio in ratios],
         details=details,
         conditions={
@@ -238,5 +240,6 @@ def _to_figure(
             "foreign_share": [round(pair.foreign, 3) for pair in pairs],
             "peak_change": [round(pair.peak_change, 3) for pair in pairs],
             "load_average": round(load_average(), 2),
+            "measured_at": datetime.now(UTC).isoformat(timespec="minutes"),
         },
     )

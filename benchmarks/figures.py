@@ -29,6 +29,8 @@ class Figure:
     """Pairs, or runs, that count."""
     num_discarded: int = 0
     """Those in which the machine was disturbed."""
+    is_disturbed: bool = False
+    """Whether others used the machine so much that even disturbed pairs had to count: measure again."""
     samples: list[float] = field(default_factory=list)
     """Each ratio or time, in order, the discarded ones included."""
     details: dict[str, Any] = field(default_factory=dict)
@@ -39,7 +41,8 @@ class Figure:
     def to_row(self) -> str:
         """A line of the table in docs/benchmarks.md."""
         sign = "at least" if self.higher_is_better else "under"
-        verdict = "yes" if self.met else f"no: {self._shortfall():.0%} short"
+        verdict = "yes" if self.met else f"no: {self._shortfall():.0%} off"
+        verdict += " (disturbed)" if self.is_disturbed else ""
         return (
             f"| {self.title} | {sign} {self._show(self.wanted)} | **{self._show(self.measured)}** | {self._show(self.spread)} "
             f"| {self.num_pairs} | {verdict} |"

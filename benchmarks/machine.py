@@ -16,6 +16,10 @@ _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16
 _PACKAGES = ("numpy", "pillow", "pyarrow", "torch", "torchvision", "onnxruntime", "kfp")
 _SIDES = {"bfloat16": 2048, "float32": 1024}
 _PEAK_SECONDS = 0.15
+_QUIET_SECONDS = 1.0
+
+MAX_FOREIGN = 0.05
+"""Share of the machine's processor time that others may take before a measurement counts as disturbed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +38,26 @@ class Look:
 class Watch:
     """Looks at the machine before and after each pair."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_seconds: float) -> None:
+        """`patience_seconds` may be spent in all on waiting until others leave the machine alone."""
         self.looks: list[Look] = []
+        self._patience_seconds = patience_seconds
 
     def look(self) -> Look:
         """Measure the present."""
         look = Look(peaks=_measure_peaks(), busy=_busy_seconds(), own=_own_seconds(), clock=time.monotonic())
         self.looks.append(look)
         return look
+
+    def await_quiet(self) -> None:
+        """Return when others have taken next to no processor time for a second, or when the patience is spent."""
+        while self._patience_seconds > 0.0:
+            busy, own, clock = _busy_seconds(), _own_seconds(), time.monotonic()
+            time.sleep(_QUIET_SECONDS)
+            seconds = time.monotonic() - clock
+            if (_busy_seconds() - busy) - (_own_seconds() - own) < MAX_FOREIGN * seconds * _num_cores():
+                return
+            self._patience_seconds -= seconds
 
     def compare(self, before: Look, after: Look) -> tuple[float, float]:
         """How much the fastest matrix product changed, as a share; the share of the processors that others took."""

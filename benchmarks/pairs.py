@@ -4,12 +4,11 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.machine import Watch
+from benchmarks.machine import MAX_FOREIGN, Watch
 from benchmarks.turns import Contestant, Turn
 
 MIN_PAIRS = 5
 MAX_PEAK_CHANGE = 0.15
-MAX_FOREIGN = 0.05
 P25_TOLERANCE = 0.9
 
 
@@ -43,6 +42,8 @@ class Summary:
     p25: float
     num_pairs: int
     num_discarded: int
+    is_disturbed: bool
+    """Whether too few pairs were left alone, so that all had to count."""
 
     def reaches(self, goal: float) -> bool:
         """Whether the median is at the goal and the lower quartile not far below it."""
@@ -58,17 +59,34 @@ def summarise(ratios: Sequence[float], disturbed: Sequence[bool]) -> Summary:
     if not ratios:
         raise ValueError("there is no pair to summarise")
     quiet = [ratio for ratio, was_disturbed in zip(ratios, disturbed, strict=True) if not was_disturbed]
-    kept = quiet if len(quiet) >= MIN_PAIRS else list(ratios)
+    is_disturbed = len(quiet) < min(MIN_PAIRS, len(ratios))
+    kept = list(ratios) if is_disturbed else quiet
     lower = statistics.quantiles(kept, n=4, method="inclusive")[0] if len(kept) > 1 else kept[0]
-    return Summary(median=statistics.median(kept), p25=lower, num_pairs=len(kept), num_discarded=len(ratios) - len(kept))
+    return Summary(
+        median=statistics.median(kept),
+        p25=lower,
+        num_pairs=len(kept),
+        num_discarded=len(ratios) - len(kept),
+        is_disturbed=is_disturbed,
+    )
 
 
-def play(ours: Contestant, baseline: Contestant, watch: Watch, *, num_pairs: int, warm_up: int = 1) -> Iterator[Pair]:
-    """Let both take turns, whoever comes first changing from pair to pair; the first `warm_up` pairs are not given."""
-    for number in range(warm_up + num_pairs):
+def play(ours: Contestant, baseline: Contestant, watch: Watch, *, num_pairs: int, max_pairs: int = 0) -> Iterator[Pair]:
+    """Let both take turns, whoever comes first changing from pair to pair. The first pair warms up and is not given.
+
+    Ends after `num_pairs`; where `max_pairs` is larger, after as many undisturbed ones, or after `max_pairs`.
+    """
+    num_counted = 0
+    for number in range(1 + max(num_pairs, max_pairs)):
+        watch.await_quiet()
         before = watch.look()
         first, second = (ours, baseline) if number % 2 else (baseline, ours)
         turns = {player.name: player.take_turn() for player in (first, second)}
         peak_change, foreign = watch.compare(before, watch.look())
-        if number >= warm_up:
-            yield Pair(ours=turns[ours.name], baseline=turns[baseline.name], peak_change=peak_change, foreign=foreign)
+        pair = Pair(ours=turns[ours.name], baseline=turns[baseline.name], peak_change=peak_change, foreign=foreign)
+        if number == 0:
+            continue
+        yield pair
+        num_counted += not (max_pairs and pair.disturbed)
+        if num_counted == num_pairs:
+            return

@@ -25,10 +25,13 @@ import yaml
 from kfp import components, local
 from kfp.local import status, subprocess_task_handler
 
+from slipway.errors import RegistryError
 from slipway.settings import Settings, child_environment
+from slipway.stages.finish import conclude_run
 from slipway.stages.record import (
     RunRecord,
     StageRecord,
+    liveness_lock,
     new_run_id,
     read_run,
     read_stage,
@@ -38,9 +41,11 @@ from slipway.stages.record import (
     write_stage,
 )
 from slipway.storage.files import hash_file
+from slipway.storage.locks import hold_lock
 
 TESTED_KFP = "2.17."
 _POLL_SECONDS = 0.05
+_LOCK_SECONDS = 10.0
 _END_SECONDS = 10.0
 
 
@@ -73,17 +78,23 @@ def run_locally(ir: Path, parameters: Mapping[str, Any], settings: Settings, pro
         parameters=dict(parameters),
         ir_hash=hash_file(ir),
     )
-    write_run(run_dir, record)
-    failure: BaseException | None = None
-    try:
-        _execute(ir, parameters, settings, run_dir, progress)
-    except (RuntimeError, KeyboardInterrupt) as error:
-        failure = error
-    seconds = time.monotonic() - started
+    failure: RuntimeError | None = None
+    with hold_lock(liveness_lock(run_dir), timeout_seconds=_LOCK_SECONDS):
+        write_run(run_dir, record)
+        try:
+            _execute(ir, parameters, settings, run_dir, progress)
+        except RuntimeError as error:
+            failure = error
+        except KeyboardInterrupt:
+            with contextlib.suppress(RegistryError):  # the next run closes what MLflow could not be told now
+                conclude_run(replace(settings, run_id=run_id), parameters, "CANCELLED", "cancelled")
+            write_run(run_dir, replace(read_run(run_dir), seconds=time.monotonic() - started))
+            raise
+        return _record_end(run_dir, failure, time.monotonic() - started)
+
+
+def _record_end(run_dir: Path, failure: RuntimeError | None, seconds: float) -> RunRecord:
     latest = read_run(run_dir)
-    if isinstance(failure, KeyboardInterrupt):
-        write_run(run_dir, replace(latest, status="CANCELLED", seconds=seconds, error="cancelled"))
-        raise failure
     errors = [stage.error for stage in read_stages(run_dir) if stage.error]
     reason = (errors or [latest.error or str(failure)])[0] if failure else ""
     final = replace(latest, status="FAILED" if failure else "SUCCEEDED", seconds=seconds, error=reason)

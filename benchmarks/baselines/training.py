@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision import models, transforms
@@ -23,7 +23,7 @@ AUGMENT = [transforms.RandomCrop(32, padding=4, padding_mode="reflect"), transfo
 
 def build_resnet18(num_classes: int) -> nn.Module:
     """torchvision's, with the stem that everybody gives it for small images."""
-    network = models.resnet18(num_classes=num_classes)
+    network: nn.Module = models.resnet18(num_classes=num_classes)
     network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     network.maxpool = nn.Identity()
     return network
@@ -70,7 +70,7 @@ def main() -> None:
         for images, targets in train_loader:
             optimizer.zero_grad()
             loss = functional.cross_entropy(network(images), targets)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         accuracy = evaluate(network, validation_loader)
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, loader: DataLoader) -> float:
+def evaluate(network: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]]) -> float:
     network.eval()
     right = total = 0
     for images, targets in loader:

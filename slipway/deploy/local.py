@@ -86,12 +86,15 @@ class LocalTarget:
     def promote(self, candidate: Candidate) -> ServingRecord:
         """See `DeployTarget.promote`."""
         current = self.read_serving(candidate.model_name)
+        previous = None if current is None else ServedVersion(**_values(current))
+        if current is not None and current.bundle_id == candidate.served.bundle_id:  # registered anew: no way back to itself
+            previous = current.previous
         record = ServingRecord(
             **_values(candidate.served),
             model_name=candidate.model_name,
             promoted_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             confirmed=False,
-            previous=None if current is None else ServedVersion(**_values(current)),
+            previous=previous,
         )
         write_pointer(pointer_path(self.settings, candidate.model_name), record)
         return record

@@ -6,7 +6,7 @@ and the alias stays where it was; the error says both.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slipway.deploy.local import LocalTarget
@@ -61,7 +61,8 @@ def deploy_challenger(
 ) -> Deployment:
     """Register a bundle and let it serve, once it has answered the golden examples.
 
-    Where that bundle serves already nothing is done, and MLflow is not imported.
+    Where that bundle serves already nothing is done, and MLflow is not imported. Where the registry has lost it, it is
+    registered again.
 
     Raises:
         DeployError: it was not promoted; the message says why, and what still serves.
@@ -71,9 +72,10 @@ def deploy_challenger(
     if challenger.lineage.gate != "passed":
         raise DeployError(f"The gate refused bundle {bundle_id}: {' '.join(challenger.lineage.gate_reasons)}")
     with deployer.exclusively() as serving:
-        if serving is not None and serving.bundle_id == bundle_id:
+        if serving is not None and serving.bundle_id == bundle_id and deployer.is_registered(serving):
             return Deployment(record=serving, already_serving=True, golden_max_difference=0.0)
-        _check_opponent(challenger, serving)
+        if serving is None or serving.bundle_id != bundle_id:
+            _check_opponent(challenger, serving)
         return deployer.introduce(challenger)
 
 
@@ -93,7 +95,8 @@ def roll_back(
             raise DeployError("There is nothing to go back from.")
         if to_version == serving.version:
             return Deployment(record=serving, already_serving=True, golden_max_difference=0.0)
-        return deployer.reinstate(_find_served(serving, to_version) or deployer.look_up(to_version))
+        previous = _find_served(serving, to_version)
+        return deployer.reinstate(deployer.look_up(to_version) if previous is None else deployer.look_up_again(previous))
 
 
 class _Deployer:
@@ -111,11 +114,15 @@ class _Deployer:
         with self._target.lock(self._name, timeout_seconds=_LOCK_FACTOR * self._policy.timeout_seconds):
             serving = self._target.read_serving(self._name)
             try:
-                if serving is not None and not serving.confirmed:
+                if serving is not None and not serving.confirmed and self.is_registered(serving):
                     serving = self._confirm(serving)
                 yield serving
             except SlipwayError as error:
                 raise DeployError(f"{error} {_say_what_serves(self._name, serving)}") from error
+
+    def is_registered(self, serving: ServingRecord) -> bool:
+        """Whether the registry still knows what serves; its file may have been removed, or another registry be in use."""
+        return self._registry.holds(self._name, serving.version, serving.bundle_id)
 
     def introduce(self, challenger: Challenger) -> Deployment:
         """Register the bundle as a version and let it serve."""
@@ -144,6 +151,16 @@ class _Deployer:
         except BundleError:
             bundle = self._registry.download_bundle(self._registry.get_version(self._name, served.version), served.bundle_dir)
         return self._launch(served, bundle)
+
+    def look_up_again(self, served: ServedVersion) -> ServedVersion:
+        """A version that served before, under the number that the registry knows it by now."""
+        found = self._registry.find_bundle(self._name, served.bundle_id)
+        if found is None:
+            raise DeployError(
+                f"Version {served.version} (bundle {served.bundle_id}) served before, but the registry no longer holds it. "
+                "Name one of `slipway models` with --to."
+            )
+        return replace(served, version=found.version)
 
     def look_up(self, version: str) -> ServedVersion:
         """A version of the registry that the gate let through."""

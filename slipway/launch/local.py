@@ -16,6 +16,7 @@ from slipway.settings import child_environment
 from slipway.training.job import FAILURE_NAME, RESULT_NAME, TrainingJob, TrainingResult
 
 _STOP_SECONDS = 15.0
+_STANDARD_ERROR = 2
 
 log = get_logger(__name__)
 
@@ -36,7 +37,7 @@ def launch_training(job: TrainingJob) -> TrainingResult:
         _command(job),
         env=training_environment(job.num_workers),
         stdin=subprocess.DEVNULL,
-        stdout=sys.stderr.fileno() if _has_descriptor() else None,
+        stdout=_STANDARD_ERROR,
         start_new_session=True,
     )
     with _forwarded_signals(process):
@@ -122,11 +123,3 @@ def _raise_failure(job: TrainingJob, status: int) -> None:
         f"a training process was killed (torchrun ended with status {status}), for want of memory perhaps: "
         f"a smaller train.batch_size needs less. {remedy}"
     )
-
-
-def _has_descriptor() -> bool:
-    try:
-        sys.stderr.fileno()
-    except (OSError, ValueError):
-        return False
-    return True

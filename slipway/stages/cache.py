@@ -47,9 +47,13 @@ class StageCache:
         outputs: Mapping[str, Path],
         work: Callable[[Workplace], Facts],
         *,
+        is_current: Callable[[Facts], bool] = lambda _: True,
         wait_seconds: float = 3600.0,
     ) -> tuple[Facts, bool]:
         """Fill `outputs`, from the cache or by `work`.
+
+        `is_current` is asked whether what an entry says still holds where a stage has effects beside its outputs; where it
+        does not, the work is done again.
 
         Returns:
             What the stage says of its result, and whether it came from the cache.
@@ -61,9 +65,11 @@ class StageCache:
         entry = self.cache_dir / stage / key
         workspace = self.work_dir / stage / key
         with hold_lock(self.work_dir / stage / f"{key}.lock", timeout_seconds=wait_seconds):
-            if _is_whole(entry, outputs):
+            if _is_whole(entry, outputs) and is_current(_read_facts(entry)):
                 _hand_over(entry, outputs)
                 return _read_facts(entry), True
+            for abandoned in entry.parent.glob(f".{key}.*"):  # by a process that was killed
+                shutil.rmtree(abandoned)
             workspace.mkdir(parents=True, exist_ok=True)
             with staged_directory(entry) as staging:
                 (staging / "outputs").mkdir()

@@ -11,7 +11,7 @@ from slipway.overrides import config_from_parameters
 from slipway.settings import Settings
 from slipway.stages.cache import Facts
 from slipway.stages.runner import stage_session
-from slipway.stages.tracking import close_pipeline
+from slipway.stages.tracking import close_runs
 from slipway.stages.verdict import Verdict, read_verdict
 from slipway.storage.files import write_json
 
@@ -36,7 +36,7 @@ def run_deploy(parameters: Mapping[str, Any], bundle: str, evaluation: str, serv
         }
         write_json(Path(served), session.facts)
         if not deployment.already_serving:
-            close_pipeline(session.settings, "FINISHED")
+            close_runs(session.settings, "FINISHED")
     return session.facts
 
 

@@ -11,12 +11,13 @@ from slipway.config import Config
 from slipway.export.bundle import read_info
 from slipway.overrides import config_from_parameters
 from slipway.provenance import hash_sources, package_versions
+from slipway.serving.record import read_serving
 from slipway.settings import Settings
 from slipway.stages.cache import Facts, Workplace
 from slipway.stages.champion import ChampionReference, fetch_champion, find_champion
 from slipway.stages.record import read_run_hash
 from slipway.stages.runner import stage_session
-from slipway.stages.tracking import close_pipeline, join_pipeline, read_candidate, resolve_model_name
+from slipway.stages.tracking import close_runs, join_candidate, read_training, resolve_model_name, track_training
 from slipway.storage.files import write_text
 from slipway.training.job import HISTORY_NAME
 
@@ -83,7 +84,12 @@ def run_evaluate(
             "packages": package_versions("matplotlib", "numpy", "onnxruntime", "scikit-learn", "scipy"),
         }
         outputs = {"evaluation": Path(evaluation), "report.html": Path(report), "summary.md": Path(summary)}
-        facts = session.produce(key, outputs, lambda place: _evaluate(case, place, session.settings))
+        facts = session.produce(
+            key,
+            outputs,
+            lambda place: _evaluate(case, place, session.settings),
+            is_current=lambda facts: _is_registered(session.settings, model_name, facts["model_version"], bundle_id),
+        )
         readable = session.run_dir / "report.html"
         write_text(readable, Path(report).read_text())
         session.facts = {**facts, "report": str(readable)}
@@ -95,6 +101,13 @@ def run_evaluate(
         confusion_matrix=facts["confusion_matrix"],
         metadata={name: facts[name] for name in ("decision", "reasons", "model_name", "model_version", "champion")},
     )
+
+
+def _is_registered(settings: Settings, model_name: str, version: str, bundle_id: str) -> bool:
+    """Whether the registry still holds the version that an earlier evaluation registered: its file may have been removed."""
+    from slipway.tracking.registry import ModelRegistry
+
+    return ModelRegistry(settings).holds(model_name, version, bundle_id)
 
 
 def _evaluate(case: _Case, place: Workplace, settings: Settings) -> Facts:
@@ -152,10 +165,10 @@ def _register(case: _Case, result: "EvaluationResult", lineage: "Lineage", outpu
     """Register the version whatever was decided, so that `slipway models` also says why one was refused."""
     from slipway.stages.verdict import Verdict, write_verdict
     from slipway.tracking.registry import CHALLENGER, ModelRegistry
-    from slipway.tracking.runs import Tracker
 
-    tracker, candidate = Tracker(settings), read_candidate(case.training)
-    parent = join_pipeline(tracker, settings, case.model_name)
+    joined = join_candidate(settings, case.config, read_training(case.training).training_key)
+    tracker, candidate, parent = joined.tracker, joined.run, joined.parent
+    track_training(joined, case.training)
     tracker.log_metrics(candidate, result.metrics, shown_by_kfp=result.metrics)
     tracker.log_artifacts(candidate, output, "evaluation")
     tracker.set_tags(candidate, {"slipway.gate": lineage.gate})
@@ -163,7 +176,9 @@ def _register(case: _Case, result: "EvaluationResult", lineage: "Lineage", outpu
     tracker.set_tags(parent, {"slipway.gate": lineage.gate, "slipway.dataset_id": lineage.dataset_id})
     registry = ModelRegistry(settings)
     version = registry.register_version(case.model_name, lineage, tracking_run_id=candidate.run_id, bundle_dir=case.bundle)
-    registry.set_alias(case.model_name, CHALLENGER, version.version)
+    serving = read_serving(settings, case.model_name)
+    if serving is None or serving.bundle_id != lineage.bundle_id:
+        registry.set_alias(case.model_name, CHALLENGER, version.version)
     verdict = Verdict(
         model_name=case.model_name,
         model_version=version.version,
@@ -172,7 +187,7 @@ def _register(case: _Case, result: "EvaluationResult", lineage: "Lineage", outpu
         lineage=lineage,
     )
     write_verdict(output, verdict)
-    tracker.finish(candidate, "FINISHED")
+    joined.finish("FINISHED")
     if lineage.gate == "refused":
-        close_pipeline(settings, "FINISHED")
+        close_runs(settings, "FINISHED")
     return version

@@ -3,16 +3,18 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from slipway.errors import ConfigError
 from slipway.storage.files import write_json
+from slipway.storage.locks import is_locked
 
 RunStatus = Literal["RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
 STAGES = ("ingest", "preprocess", "train", "evaluate", "deploy")
+_GONE = "the run's process was killed; the same command goes on from where it was"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,16 @@ def read_run_hash(run_dir: Path) -> str:
     return record.ir_hash if record else ""
 
 
+def liveness_lock(run_dir: Path) -> Path:
+    """The lock file that whoever follows a run holds to its end, however it ends."""
+    return run_dir / "alive.lock"
+
+
+def is_over(run_dir: Path) -> bool:
+    """Whether nobody follows the run any more; False where nothing outside the stages ever did."""
+    return (run_dir / "run.json").exists() and not is_locked(liveness_lock(run_dir))
+
+
 def latest_run(runs_dir: Path) -> str:
     """The id of the run that started last; ConfigError where there is none."""
     ids = sorted(path.parent.name for path in runs_dir.glob("*/run.json"))
@@ -111,8 +123,7 @@ def latest_run(runs_dir: Path) -> str:
 
 def summarize(run_dir: Path) -> dict[str, Any]:
     """The run in the form that `slipway report --json` prints; figures that do not exist are null."""
-    run = read_run(run_dir)
-    stages = {record.name: record for record in read_stages(run_dir)}
+    run, stages = _read_settled(run_dir)
     evaluation = stages["evaluate"].facts if "evaluate" in stages else {}
     decided = "passed" in evaluation
     return {
@@ -136,6 +147,15 @@ def summarize(run_dir: Path) -> dict[str, Any]:
             for record in stages.values()
         ],
     }
+
+
+def _read_settled(run_dir: Path) -> tuple[RunRecord, dict[str, StageRecord]]:
+    """The records as they stand, those of a killed run ended."""
+    run, stages = read_run(run_dir), read_stages(run_dir)
+    if run.status == "RUNNING" and is_over(run_dir):
+        run = replace(run, status="FAILED", error=_GONE)
+        stages = [replace(stage, status="FAILED", error=_GONE) if stage.status == "RUNNING" else stage for stage in stages]
+    return run, {stage.name: stage for stage in stages}
 
 
 def _fact(stages: Mapping[str, StageRecord], stage: str, name: str) -> Any:

@@ -2,17 +2,19 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 from slipway.log import configure_logging, get_logger
 from slipway.settings import Settings, load_settings
 from slipway.stages.cache import Facts, StageCache, Workplace
-from slipway.stages.record import StageRecord, utc_now, write_stage
+from slipway.stages.record import RunStatus, StageRecord, utc_now, write_stage
 
 _WATCH_SECONDS = 1.0
 
@@ -33,16 +35,23 @@ class StageSession:
         """The run's folder; work outside a run shares one called `standalone`."""
         return self.settings.runs_dir / (self.settings.run_id or "standalone")
 
-    def produce(self, key_parts: Mapping[str, object], outputs: Mapping[str, Path], work: Callable[[Workplace], Facts]) -> Facts:
-        """Fill `outputs` from the cache or by `work`, and keep what the stage says of its result."""
+    def produce(
+        self,
+        key_parts: Mapping[str, object],
+        outputs: Mapping[str, Path],
+        work: Callable[[Workplace], Facts],
+        *,
+        is_current: Callable[[Facts], bool] = lambda _: True,
+    ) -> Facts:
+        """Fill `outputs` from the cache or by `work`, and keep what the stage says of its result; see `StageCache.produce`."""
         cache = StageCache(cache_dir=self.settings.cache_dir, work_dir=self.settings.work_dir)
-        self.facts, self.cached = cache.produce(self.name, key_parts, outputs, work)
+        self.facts, self.cached = cache.produce(self.name, key_parts, outputs, work, is_current=is_current)
         return self.facts
 
 
 @contextmanager
 def stage_session(name: str) -> Iterator[StageSession]:
-    """Run a stage's body; its record is written when it begins and when it ends, whichever way."""
+    """Run a stage's body; its record is written when it begins and when it ends, whichever way but SIGKILL."""
     settings = load_settings()
     configure_logging(settings.log_format)
     if settings.runner_pid:
@@ -50,18 +59,21 @@ def stage_session(name: str) -> Iterator[StageSession]:
     session = StageSession(name, settings)
     started_at, start = utc_now(), time.monotonic()
     write_stage(session.run_dir, StageRecord(name=name, status="RUNNING", started_at=started_at, seconds=0.0, cached=False))
-    error = "interrupted"
+    status: RunStatus = "CANCELLED"
+    error = "cancelled"
+    previous = signal.signal(signal.SIGTERM, _leave)
     try:
         yield session
-        error = ""
+        status, error = "SUCCEEDED", ""
     except Exception as failure:
-        error = f"{failure}" or type(failure).__name__
+        status, error = "FAILED", f"{failure}" or type(failure).__name__
         log.error("stage failed", stage=name, kind=type(failure).__name__, error=error)
         raise
     finally:
+        signal.signal(signal.SIGTERM, previous)
         record = StageRecord(
             name=name,
-            status="FAILED" if error else "SUCCEEDED",
+            status=status,
             started_at=started_at,
             seconds=time.monotonic() - start,
             cached=session.cached,
@@ -69,6 +81,11 @@ def stage_session(name: str) -> Iterator[StageSession]:
             error=error,
         )
         write_stage(session.run_dir, record)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """Let the stage clear up behind itself instead of ending on the spot."""
+    sys.exit(128 + number)
 
 
 def _end_with_runner(pid: int) -> None:

@@ -14,9 +14,9 @@ from slipway.provenance import hash_sources, package_versions
 from slipway.settings import Settings
 from slipway.stages.cache import Facts, Workplace
 from slipway.stages.runner import stage_session
-from slipway.stages.tracking import TRACKING_NAME, CandidateRun, join_candidate
+from slipway.stages.tracking import TRACKING_NAME, describe_training, join_candidate, track_training
 from slipway.storage.files import hash_json, write_json
-from slipway.training.job import ENVIRONMENT_NAME, HISTORY_NAME, TrainingJob, TrainingResult
+from slipway.training.job import ENVIRONMENT_NAME, HISTORY_NAME, TrainingJob
 
 
 def run_train(parameters: Mapping[str, Any], *, dataset: str, bundle: str, training: str) -> Facts:
@@ -54,16 +54,18 @@ def _train(config: Config, dataset: Path, training_key: str, place: Workplace, s
         joining = pool.submit(join_candidate, settings, config, training_key)
         try:
             result = launch_training(job)
-        except BaseException:
-            joining.result().finish("FAILED")
+        except BaseException as failure:
+            if joining.exception() is None:
+                joining.result().finish("FAILED" if isinstance(failure, Exception) else "KILLED")
             raise
         candidate = joining.result()
     kept = place.outputs["training"]
     kept.mkdir()
     for name in (HISTORY_NAME, ENVIRONMENT_NAME):
         shutil.copyfile(place.work_dir / name, kept / name)
-    _track(candidate, config, result, kept)
-    write_json(kept / TRACKING_NAME, candidate.to_json())
+    write_json(kept / TRACKING_NAME, asdict(describe_training(config, training_key, result)))
+    track_training(candidate, kept)
+    candidate.finish("FINISHED")
     return {
         "bundle_id": result.bundle_id,
         "architecture": result.architecture,
@@ -74,17 +76,3 @@ def _train(config: Config, dataset: Path, training_key: str, place: Workplace, s
         "samples_per_second": result.samples_per_second,
         "mlflow_run_id": candidate.run.run_id,
     }
-
-
-def _track(candidate: CandidateRun, config: Config, result: TrainingResult, kept: Path) -> None:
-    tracker, run = candidate.tracker, candidate.run
-    settings = {f"{section}.{name}": value for section, values in asdict(config).items() for name, value in values.items()}
-    tracker.log_params(run, settings | {"architecture": result.architecture, "precision": result.precision})
-    history = json.loads((kept / HISTORY_NAME).read_text())["epochs"]
-    tracker.log_history(run, {entry["epoch"]: _figures(entry) for entry in history})
-    tracker.log_metrics(run, {f"best_{name}": value for name, value in result.metrics.items()})
-    tracker.log_artifacts(run, kept, "training")
-
-
-def _figures(entry: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in entry.items() if name != "epoch" and isinstance(value, int | float)}

@@ -4,8 +4,10 @@ Aliases, never stages: `champion` is the version that serves, `challenger` the l
 """
 
 import json
+import sqlite3
 import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,7 +19,7 @@ from slipway.errors import RegistryError
 from slipway.export.bundle import Bundle, copy_bundle
 from slipway.settings import Settings, configure_mlflow_client
 from slipway.storage.s3 import download_folder
-from slipway.tracking.client import is_empty, open_client, translated_errors
+from slipway.tracking.client import is_empty, open_client, sqlite_path, translated_errors
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
@@ -144,6 +146,20 @@ class ModelRegistry:
         versions = [_to_version(version, _aliases_of(aliases[version.name], version.version)) for version in found]
         return sorted(versions, key=lambda version: (version.name, -int(version.version)))
 
+    def find_bundle(self, name: str, bundle_id: str) -> ModelVersion | None:
+        """The version that a bundle was registered as; None where it was not, or no longer is."""
+        return next((version for version in self.list_versions(name) if version.bundle_id == bundle_id), None)
+
+    def holds(self, name: str, version: str, bundle_id: str) -> bool:
+        """Whether this version is there and is this bundle. A SQLite file is asked without importing MLflow."""
+        if is_empty(self._settings):
+            return False
+        database = sqlite_path(self._settings)
+        if database is None:
+            found = self.find_bundle(name, bundle_id)
+            return found is not None and found.version == version
+        return _holds_tag(database, name, version, bundle_id)
+
     def set_alias(self, name: str, alias: Alias, version: str) -> None:
         """Let `alias` name this version and no other."""
         client = self._client
@@ -213,6 +229,17 @@ class ModelRegistry:
 
     def _read(self, version: "MlflowModelVersion") -> ModelVersion:
         return _to_version(version, _aliases_of(self._client.get_registered_model(version.name).aliases, version.version))
+
+
+def _holds_tag(database: Path, name: str, version: str, bundle_id: str) -> bool:
+    query = "SELECT 1 FROM model_version_tags WHERE name = ? AND version = ? AND key = ? AND value = ?"
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            return connection.execute(query, (name, version, f"{_PREFIX}bundle_id", bundle_id)).fetchone() is not None
+    except sqlite3.Error as error:
+        raise RegistryError(
+            f"MLflow's file {database} cannot be read ({error}). `slipway doctor` says how to mend it."
+        ) from error
 
 
 def _quote(name: str) -> str:

@@ -13,19 +13,25 @@ _LUMA = (0.299, 0.587, 0.114)
 def crop_and_flip(images: Tensor, padding: int, *, flip: bool, generator: torch.Generator) -> Tensor:
     """Shift each image by up to `padding` pixels both ways, reflecting its border, and mirror half of them.
 
-    One gather does both. A padding as large as the image is cut to what reflection allows.
+    Rows of pixels are copied whole, out of a track in which a window of every crop lies, straight and mirrored. A padding as
+    large as the image is cut to what reflection allows.
     """
     if padding == 0 and not flip:
         return images
     num, height, width, channels = images.shape
     rows = _shifted(num, height, padding, images.device, generator)
-    columns = _shifted(num, width, padding, images.device, generator)
+    reach = min(padding, width - 1)
+    starts = reach + torch.randint(-reach, reach + 1, (num, 1), device=images.device, generator=generator)
     if flip:
         mirrored = torch.rand((num, 1), device=images.device, generator=generator) < 0.5  # noqa: PLR2004
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    first_pixels = torch.arange(num, device=images.device)[:, None, None] * (height * width)
-    pixels = first_pixels + rows[:, :, None] * width + columns[:, None, :]
-    return images.reshape(-1, channels).index_select(0, pixels.flatten()).view(images.shape)
+        starts = torch.where(mirrored, width - 1 + 2 * reach - starts, starts)
+    turned = images.flip(2)
+    # Along a row: the left border reflected, the image, the image back again, its left border once more.
+    track = torch.cat((turned[:, :, width - 1 - reach : width - 1], images, turned[:, :, 1:], images[:, :, 1 : reach + 1]), 2)
+    length = track.shape[2]
+    windows = track.as_strided((num * height * length - width + 1, width * channels), (channels, 1))
+    image_rows = torch.arange(num, device=images.device)[:, None] * height + rows
+    return windows.index_select(0, (image_rows * length + starts).flatten()).view(images.shape)
 
 
 def cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:

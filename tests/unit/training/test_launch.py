@@ -55,7 +55,7 @@ def load_network(job: TrainingJob, name: str) -> dict[str, torch.Tensor]:
     return torch.load(job.work_dir / name, weights_only=True)["network"]
 
 
-def test_a_worker_that_is_killed_is_restarted_and_ends_with_the_weights_of_one_that_was_not(make_job, train, caplog):
+def test_a_worker_that_is_killed_is_restarted_and_ends_with_the_weights_of_one_that_was_not(make_job, train):
     undisturbed = make_job("undisturbed", epochs=40)
     train(undisturbed)
     job = make_job("killed", epochs=40)
