@@ -10,7 +10,7 @@ from kfp import compiler
 from pipelines.training import training_pipeline
 from slipway.config import Config
 from slipway.errors import ConfigError
-from slipway.overrides import apply_overrides, load_preset
+from slipway.overrides import load_config
 from slipway.storage.files import hash_file, write_bytes
 
 COMPILED_DIR = Path(__file__).parent / "compiled"
@@ -37,12 +37,6 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", type=Path, help="a YAML file with settings that differ")
 
 
-def config_from_arguments(options: argparse.Namespace) -> Config:
-    """The defaults, changed by the preset, changed by the overrides; ConfigError where one is not accepted."""
-    config = load_preset(options.preset, Config()) if options.preset else Config()
-    return apply_overrides(config, options.overrides)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compile every pipeline; exit status 0, or 2 on a setting that is not accepted."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -50,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=COMPILED_DIR, help="folder to write to (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        config = config_from_arguments(options)
+        config = load_config(options.preset, options.overrides)
     except ConfigError as error:
         print(f"compile: {error}", file=sys.stderr)  # noqa: T201 - this module is a command
         return 2

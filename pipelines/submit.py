@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         submit_from_command_line(
-            config_from_arguments(options),
+            load_config(options.preset, options.overrides),
             endpoint=options.endpoint,
             experiment=options.experiment,
             run_name=options.run_name,

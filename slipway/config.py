@@ -4,10 +4,13 @@ Pipelines, presets and the command line take their parameters from these datacla
 pipeline's parameter for `train.epochs` is `train_epochs`. Values are scalars, since that is what crosses KFP unharmed.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from slipway.errors import ConfigError
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def _require(holds: bool, setting: str, value: object, accepted: str) -> None:
@@ -17,6 +20,12 @@ def _require(holds: bool, setting: str, value: object, accepted: str) -> None:
 
 def _require_fraction(setting: str, value: float) -> None:
     _require(0.0 <= value <= 1.0, setting, value, "a number from 0 to 1")
+
+
+def check_model_name(name: str) -> None:
+    """ConfigError where `name` cannot be one of a folder, an endpoint and a registered model."""
+    accepted = "1 to 63 letters, digits, dots, dashes and underscores, the first a letter or digit"
+    _require(_MODEL_NAME.fullmatch(name) is not None, "deploy.model_name", name, accepted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +215,8 @@ class DeployConfig:
     """How long the endpoint may take to become ready, and to answer the golden examples."""
 
     def __post_init__(self) -> None:
+        if self.model_name:
+            check_model_name(self.model_name)
         _require(self.smoke_tolerance > 0.0, "deploy.smoke_tolerance", self.smoke_tolerance, "more than 0")
         _require(self.timeout_seconds >= 1, "deploy.timeout_seconds", self.timeout_seconds, "1 or more")
 

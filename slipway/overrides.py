@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import yaml
 
 from slipway.config import Config
-from slipway.errors import ConfigError
+from slipway.errors import ConfigError, DataError
 
 Scalar = str | int | float | bool
 
@@ -138,6 +138,23 @@ def load_preset(path: Path, config: Config) -> Config:
             setting = find_setting(f"{section}.{key}")
             changes[setting.name] = parse_value(setting, str(value))
     return _replace(config, changes)
+
+
+def load_config(preset: Path | None, overrides: Sequence[str]) -> Config:
+    """The defaults, changed by the preset, changed by the overrides.
+
+    Raises:
+        ConfigError: one is not accepted, or `data.source` is of no known kind. Whether the source exists is not looked at:
+            it may lie on another machine.
+    """
+    from slipway.data.ingest import default_model_name
+
+    config = apply_overrides(load_preset(preset, Config()) if preset else Config(), overrides)
+    try:
+        default_model_name(config.data.source)
+    except DataError as error:
+        raise ConfigError(str(error)) from None
+    return config
 
 
 def _replace(config: Config, changes: Mapping[str, Scalar]) -> Config:

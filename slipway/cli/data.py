@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from slipway.cli.options import Overrides, Preset, load_config
+from slipway.cli.options import Overrides, Preset
 
 app = typer.Typer(help="inspect, validate or prepare a data set", no_args_is_help=True)
 
@@ -45,7 +45,7 @@ def validate(overrides: Overrides = None, preset: Preset = None, output: Output 
     from slipway.data.validation import validate_raw
     from slipway.data.validation_report import write_validation_report
 
-    config = load_config(preset, overrides).data
+    config = load_config(preset, overrides or []).data
     with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
         raw = Path(folder) / "raw"
         ingest_source(config.source, raw)
@@ -64,7 +64,7 @@ def prepare(overrides: Overrides = None, preset: Preset = None, output: Output =
     from slipway.data.ingest import ingest_source
     from slipway.data.preprocess import build_dataset
 
-    config = load_config(preset, overrides).data
+    config = load_config(preset, overrides or []).data
     with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
         raw = Path(folder) / "raw"
         ingest_source(config.source, raw)

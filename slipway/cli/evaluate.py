@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from slipway.cli.exits import EXIT_REFUSED
-from slipway.cli.options import Overrides, Preset, load_config
+from slipway.cli.options import Overrides, Preset
 
 
 def evaluate(
@@ -20,7 +20,7 @@ def evaluate(
     """Measure a bundle on the test split and apply the gate; exit 0 when it passes, 3 when it is refused."""
     from slipway.evaluation.comparison import evaluate_challenger
 
-    config = load_config(preset, overrides)
+    config = load_config(preset, overrides or [])
     result = evaluate_challenger(
         bundle_dir=bundle, champion_bundle_dir=champion, dataset_dir=dataset, policy=config.gate, output_dir=output
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from slipway.cli.exits import EXIT_FAILED, EXIT_REFUSED
-from slipway.cli.options import Overrides, Preset, load_config
+from slipway.cli.options import Overrides, Preset
 from slipway.errors import DeployError
 
 
@@ -23,7 +23,7 @@ def run(overrides: Overrides = None, preset: Preset = None) -> None:
     from slipway.stages.record import new_run_id, summarize
 
     settings = load_settings()
-    config = load_config(preset, overrides)
+    config = load_config(preset, overrides or [])
     run_id = new_run_id()
     ir = settings.runs_dir / run_id / "training.yaml"
     compile_training(config, ir)
@@ -47,7 +47,7 @@ def compile_ir(
     """Write the pipeline's IR YAML, ready for `kfp run submit` or the dashboard."""
     from pipelines.compile import compile_training
 
-    digest = compile_training(load_config(preset, overrides), output)
+    digest = compile_training(load_config(preset, overrides or []), output)
     typer.echo(f"{output}  sha256:{digest[:16]}")
 
 
@@ -64,7 +64,7 @@ def submit(
     """Send the pipeline to a KFP endpoint, follow it, and exit 0 only when it SUCCEEDED."""
     from pipelines.submit import submit_from_command_line
 
-    config = load_config(preset, overrides)
+    config = load_config(preset, overrides or [])
     succeeded = submit_from_command_line(
         config,
         endpoint=endpoint,

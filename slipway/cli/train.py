@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from slipway.cli.options import Overrides, Preset, load_config
+from slipway.cli.options import Overrides, Preset
 
 
 def train(
@@ -21,7 +21,7 @@ def train(
     from slipway.launch.local import launch_training
     from slipway.training.job import TrainingJob
 
-    config = load_config(preset, overrides)
+    config = load_config(preset, overrides or [])
     job = TrainingJob(dataset_dir=dataset, bundle_dir=output, work_dir=work, model=config.model, train=config.train)
     result = launch_training(job)
     typer.echo(f"{output}  {result.bundle_id}  validation {result.metric} {result.validation_score:.4f}")

@@ -4,17 +4,16 @@ Reading it costs the standard library alone, so that a stage with nothing to do 
 """
 
 import json
-import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from slipway.errors import ConfigError, DeployError
+from slipway.config import check_model_name
+from slipway.errors import DeployError
 from slipway.settings import Settings
 from slipway.storage.files import write_json
 
 POINTER_NAME = "current.json"
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +51,7 @@ def serving_folder(settings: Settings, model_name: str) -> Path:
     Raises:
         ConfigError: the name cannot be one of a folder and of an endpoint.
     """
-    if not _MODEL_NAME.fullmatch(model_name):
-        raise ConfigError(
-            f"deploy.model_name is {model_name!r}; accepted: 1 to 63 letters, digits, dots, dashes and underscores, "
-            "the first a letter or digit."
-        )
+    check_model_name(model_name)
     return settings.serving_dir / model_name
 
 
