@@ -42,6 +42,7 @@ class Watch:
         """`patience_seconds` may be spent in all on waiting until others leave the machine alone."""
         self.looks: list[Look] = []
         self._patience_seconds = patience_seconds
+        _measure_peaks()  # The first products set threads and memory up.
 
     def look(self) -> Look:
         """Measure the present."""

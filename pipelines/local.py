@@ -141,6 +141,7 @@ def _following_handler(settings: Settings, run_dir: Path, progress: Progress) ->
                     "SLIPWAY_RUN_ID": run_dir.name,
                     "SLIPWAY_RUNNER_PID": str(os.getpid()),
                     "SLIPWAY_LOG_FORMAT": "json",
+                    "PYTHONSAFEPATH": "1",  # a file called like a module in the user's folder is not that module
                 }
             )
             progress.task_started(task)

@@ -11,12 +11,12 @@ from typing import Any
 
 import yaml
 
-from pipelines.compile import add_config_arguments, compile_training, config_from_arguments
+from pipelines.compile import add_config_arguments, compile_training
 from pipelines.endpoint import open_client, parse_endpoint, quiet_kfp, translated_errors
 from pipelines.following import SubmitProgress, follow_run, list_failed_tasks
 from slipway.config import Config
 from slipway.errors import ConfigError, SlipwayError, SubmitError
-from slipway.overrides import to_parameters
+from slipway.overrides import load_config, to_parameters
 from slipway.settings import load_settings
 from slipway.stages.record import new_run_id
 

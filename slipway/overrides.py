@@ -126,6 +126,8 @@ def load_preset(path: Path, config: Config) -> Config:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise ConfigError(f"there is no preset {path}. Those that come with Slipway are in pipelines/presets.") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); a preset is a YAML file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
     changes: dict[str, Scalar] = {}
@@ -169,6 +171,11 @@ def _replace(config: Config, changes: Mapping[str, Scalar]) -> Config:
 def to_parameters(config: Config) -> dict[str, Scalar]:
     """The pipeline's arguments: `train_epochs` and so on, in the order of the dataclasses."""
     return {setting.parameter: getattr(getattr(config, setting.section), setting.key) for setting in list_settings()}
+
+
+def name_settings(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the pipeline's parameters by the settings' own names: `train.epochs` for `train_epochs`."""
+    return {setting.name: parameters[setting.parameter] for setting in list_settings() if setting.parameter in parameters}
 
 
 def config_from_parameters(parameters: Mapping[str, Any]) -> Config:

@@ -8,6 +8,8 @@ from typing import Literal
 
 from slipway.errors import ConfigError
 
+SQLITE_SCHEME = "sqlite:///"
+
 LogFormat = Literal["console", "json"]
 
 
@@ -60,6 +62,11 @@ class Settings:
         return self.home / "serving"
 
 
+def sqlite_uri(path: Path) -> str:
+    """The URI of an SQLite file, with the signs escaped that would end its path."""
+    return SQLITE_SCHEME + str(path).replace("%", "%25").replace("?", "%3F")
+
+
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from `environ` (the process environment by default).
 
@@ -76,7 +83,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         run_id=env.get("SLIPWAY_RUN_ID", ""),
         runner_pid=int(env.get("SLIPWAY_RUNNER_PID", "0")),
         log_format="json" if log_format == "json" else "console",
-        mlflow_tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+        mlflow_tracking_uri=env.get("MLFLOW_TRACKING_URI") or sqlite_uri(home / "mlflow.db"),
         mlflow_run_id=env.get("MLFLOW_RUN_ID", ""),
         kfp_endpoint=env.get("KF_PIPELINES_ENDPOINT", ""),
         s3_endpoint=env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL", ""),

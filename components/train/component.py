@@ -5,6 +5,8 @@ from kfp import dsl
 
 @dsl.component(base_image="python:3.11-slim", install_kfp_package=False)
 def train(
+    data_source: str,
+    deploy_model_name: str,
     model_architecture: str,
     model_width: float,
     model_dropout: float,

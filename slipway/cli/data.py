@@ -17,6 +17,7 @@ Output = Annotated[Path, typer.Option(help="folder to write; replaced only by a 
 def inspect(dataset: Prepared) -> None:
     """Show what a prepared data set holds, and check every shard against its hash."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from slipway.data.dataset import Dataset
@@ -25,13 +26,13 @@ def inspect(dataset: Prepared) -> None:
     opened = Dataset.open(dataset)
     manifest = opened.manifest
     console = Console(highlight=False)
-    console.print(f"[bold]{manifest.dataset_id}[/]  {manifest.task}  from {manifest.provenance.get('source', 'unknown')}")
+    console.print(f"[bold]{manifest.dataset_id}[/]  {manifest.task}  from {escape(manifest.provenance.get('source', 'unknown'))}")
     for feature in manifest.features:
-        console.print(f"  {feature.name}: {feature.role}, {feature.dtype} {list(feature.shape)}")
+        console.print(f"  {feature.name}: {feature.role}, {feature.dtype} {list(feature.shape)}", markup=False)
     table = Table("class", *SPLITS, box=None)
     labels = {split: opened.read_column(split, LABEL_COLUMN) for split in SPLITS}
     for index, name in enumerate(manifest.class_names):
-        table.add_row(name, *(str(int((labels[split] == index).sum())) for split in SPLITS))
+        table.add_row(escape(name), *(str(int((labels[split] == index).sum())) for split in SPLITS))
     table.add_row("all", *(str(manifest.num_rows[split]) for split in SPLITS), style="bold")
     console.print(table)
 
@@ -44,6 +45,7 @@ def validate(overrides: Overrides = None, preset: Preset = None, output: Output 
     from slipway.data.ingest import ingest_source
     from slipway.data.validation import validate_raw
     from slipway.data.validation_report import write_validation_report
+    from slipway.overrides import load_config
 
     config = load_config(preset, overrides or []).data
     with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
@@ -63,6 +65,7 @@ def prepare(overrides: Overrides = None, preset: Preset = None, output: Output =
 
     from slipway.data.ingest import ingest_source
     from slipway.data.preprocess import build_dataset
+    from slipway.overrides import load_config
 
     config = load_config(preset, overrides or []).data
     with tempfile.TemporaryDirectory(prefix="slipway-") as folder:

@@ -19,6 +19,7 @@ def evaluate(
 ) -> None:
     """Measure a bundle on the test split and apply the gate; exit 0 when it passes, 3 when it is refused."""
     from slipway.evaluation.comparison import evaluate_challenger
+    from slipway.overrides import load_config
 
     config = load_config(preset, overrides or [])
     result = evaluate_challenger(

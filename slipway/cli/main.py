@@ -4,6 +4,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from slipway.cli import data, doctor, evaluate, models, pipeline, report, serving, train
 from slipway.cli.exits import EXIT_FAILED, EXIT_USAGE
@@ -41,15 +42,8 @@ def main() -> None:
         sys.exit(_complain(error, EXIT_USAGE))
     except SlipwayError as error:
         sys.exit(_complain(error, EXIT_FAILED))
-    except KeyboardInterrupt:
-        Console(stderr=True).print("[yellow]cancelled[/]")
-        sys.exit(EXIT_FAILED)
 
 
 def _complain(error: SlipwayError, status: int) -> int:
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
     return status
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", "\\[")

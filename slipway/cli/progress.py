@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.status import Status
 from rich.table import Table
@@ -30,7 +31,18 @@ class RunProgress:
     def __init__(self, run_id: str, source: str) -> None:
         self._console = Console(file=sys.stdout, highlight=False)  # this very stream: kfp.local redirects its own output
         self._status: Status | None = None
-        self._console.print(f"[bold]slipway run[/] {run_id}  [dim]{source}[/]")
+        self._console.print(f"[bold]slipway run[/] {run_id}  [dim]{escape(source)}[/]", soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop_status()
+
+    def cancelled(self) -> None:
+        """Say so, and what comes next."""
+        self._stop_status()
+        self._console.print("[yellow]cancelled[/]: the same command goes on from where it was")
 
     def task_started(self, task: str) -> None:
         """Show that a stage is under way."""
@@ -49,16 +61,19 @@ class RunProgress:
 
     def task_ended(self, task: str, record: StageRecord | None, succeeded: bool, seconds: float) -> None:
         """Leave a line for the stage."""
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        self._stop_status()
         if task in _HIDDEN_TASKS and succeeded:
             return
         mark = "[green]✓[/]" if succeeded else "[red]✗[/]"
         facts = record.facts if record else {}
         said = "  ".join(f"{name} {_short(facts[name])}" for name in _FACTS.get(task, ()) if facts.get(name) not in (None, ""))
         reused = "  [cyan]reused[/]" if record and record.cached else ""
-        self._console.print(f"  {mark} {task:<11}{seconds:6.1f} s{reused}  [dim]{said}[/]", soft_wrap=True)
+        self._console.print(f"  {mark} {task:<11}{seconds:6.1f} s{reused}  [dim]{escape(said)}[/]", soft_wrap=True)
+
+    def _stop_status(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
 
 
 def _short(value: object) -> str:
@@ -74,9 +89,9 @@ def print_summary(summary: Mapping[str, Any], settings: Settings) -> None:
         console.print(_metrics_table(summary["metrics"], summary["champion_metrics"]))
     if summary["error"]:
         console.print(Text(f"error: {summary['error']}", style="bold red"))
-        console.print(f"logs    {settings.runs_dir / summary['run_id'] / 'logs'}")
+        console.print(f"logs    {settings.runs_dir / summary['run_id'] / 'logs'}", markup=False)
     if summary["report"]:
-        console.print(f"report  {summary['report']}")
+        console.print(f"report  {summary['report']}", markup=False)
     if summary["serving_version"]:
         console.print(
             f"serves  {summary['model_name']} version {summary['serving_version']}: slipway serve --model {summary['model_name']}"

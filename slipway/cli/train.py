@@ -19,6 +19,7 @@ def train(
 ) -> None:
     """Train with torchrun and export the bundle. Interrupted, it goes on from its last checkpoint when called again."""
     from slipway.launch.local import launch_training
+    from slipway.overrides import load_config
     from slipway.training.job import TrainingJob
 
     config = load_config(preset, overrides or [])

@@ -19,6 +19,8 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 LABEL_COLUMN = "label"
 SAMPLE_ID_COLUMN = "sample_id"
+PROBABILITIES = "probabilities"
+"""What a classifier's answer is called, which no column may be called therefore: a model's inputs and outputs share names."""
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

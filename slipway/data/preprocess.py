@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from slipway.config import DataConfig
 from slipway.data.images import NUM_COLOR_CHANNELS, fit_image, hash_pixels
 from slipway.data.index import IDENTITY_SIDE, SampleIndex, read_index
@@ -118,6 +120,7 @@ def _write_images(
 def _write_table(dataset_dir: Path, raw: RawTable, index: SampleIndex, selection: Selection, shard_bytes: int) -> Manifest:
     if raw.content.tobytes() != b"".join(content or b"" for content in index.contents):
         raise _changed(raw.file)
+    _require_finite(raw)
     shards: list[Shard] = []
     for split in SPLITS:
         rows = selection.rows(split)
@@ -127,6 +130,15 @@ def _write_table(dataset_dir: Path, raw: RawTable, index: SampleIndex, selection
     train = raw.columns.take(selection.rows("train"))
     statistics = tuple(describe_column(feature, train[feature.name]) for feature in raw.features)
     return _describe(TABLE_TASK, raw.features, index, selection, tuple(shards), statistics)
+
+
+def _require_finite(raw: RawTable) -> None:
+    for feature in raw.features:
+        if feature.role == "numeric" and (infinite := np.isinf(raw.columns[feature.name].to_numpy())).any():
+            raise DataError(
+                f"{raw.file} row {int(infinite.argmax()) + 1}, column {feature.name!r}: the number is infinite or too large for "
+                f"32-bit floats ({int(infinite.sum())} such rows). Correct it, or empty the cell: empty means missing."
+            )
 
 
 def _changed(where: str) -> DataError:

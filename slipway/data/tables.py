@@ -15,7 +15,7 @@ from pyarrow import compute as pc
 from pyarrow import csv as pacsv
 
 from slipway.data.images import DIGEST_BYTES
-from slipway.data.manifest import LABEL_COLUMN, SAMPLE_ID_COLUMN, Feature
+from slipway.data.manifest import LABEL_COLUMN, PROBABILITIES, SAMPLE_ID_COLUMN, Feature
 from slipway.data.raw import RawTable, sort_class_names
 from slipway.errors import DataError
 
@@ -112,7 +112,7 @@ def _check_layout(name: str, header: list[str], layout: TableLayout) -> None:
     kept = [column for column in header if column != layout.target and column not in layout.drop]
     if not kept:
         raise DataError(f"{name}: no column is left beside the target {layout.target!r}; at least one is needed to predict from.")
-    reserved = [column for column in kept if column in (LABEL_COLUMN, SAMPLE_ID_COLUMN)]
+    reserved = [column for column in kept if column in (LABEL_COLUMN, SAMPLE_ID_COLUMN, PROBABILITIES)]
     if reserved:
         raise DataError(
             f"{name}: the column name {reserved[0]!r} is reserved. Rename the column in the file, or leave it out with "

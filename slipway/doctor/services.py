@@ -10,9 +10,9 @@ from xml.etree.ElementTree import ParseError
 from slipway.doctor.check import Check, fail, ok, skip, warn
 from slipway.doctor.probe import Answer, UnreachableError, probe
 from slipway.settings import Settings
+from slipway.tracking.client import sqlite_path
 
 TIMEOUT_SECONDS = 2.5
-_SQLITE = "sqlite:///"
 _UNAUTHORIZED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _S3_REMEDIES = {
     "InvalidAccessKeyId": ("the access key is not known there", "Correct AWS_ACCESS_KEY_ID."),
@@ -80,8 +80,9 @@ def _explain_refusal(endpoint: str, code: str, message: str) -> Check:
 def check_mlflow(settings: Settings, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Check:
     """Whether the tracking store answers, without importing MLflow."""
     uri = settings.mlflow_tracking_uri
-    if uri.startswith(_SQLITE):
-        return _check_sqlite(Path(uri.removeprefix(_SQLITE)))
+    database = sqlite_path(settings)
+    if database is not None:
+        return _check_sqlite(database)
     if uri.startswith(("http://", "https://")):
         return _check_mlflow_server(uri.rstrip("/"), timeout_seconds)
     return skip("mlflow", f"{urlsplit(uri).scheme or 'a folder'} stores are not looked at from here")

@@ -41,12 +41,13 @@ def prepend_resize(model: onnx.ModelProto, name: str, *, height: int, width: int
 def prepend_lookup(model: onnx.ModelProto, name: str, categories: Sequence[str]) -> onnx.ModelProto:
     """Let the int64 input `name` be given as strings: the first category is 1, what is not among them 0."""
     graph = model.graph
-    _rename_consumers(graph, name, f"{name}_index")
+    index = _unused_name(graph, f"{name}_index")
+    _rename_consumers(graph, name, index)
     indices = dict(zip(categories, range(1, len(categories) + 1), strict=True)) or {"": 0}
     node = helper.make_node(
         "LabelEncoder",
         [name],
-        [f"{name}_index"],
+        [index],
         domain="ai.onnx.ml",
         keys_strings=list(indices),
         values_int64s=list(indices.values()),
@@ -56,6 +57,14 @@ def prepend_lookup(model: onnx.ModelProto, name: str, categories: Sequence[str])
     if all(entry.domain != "ai.onnx.ml" for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid("ai.onnx.ml", LABEL_ENCODER_OPSET))
     return model
+
+
+def _unused_name(graph: onnx.GraphProto, name: str) -> str:
+    """`name`, lengthened until nothing in the graph is called so: a table's columns may be called anything."""
+    taken = {value for node in graph.node for value in (*node.input, *node.output)} | {entry.name for entry in graph.input}
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _rename_consumers(graph: onnx.GraphProto, old: str, new: str) -> onnx.ValueInfoProto:

@@ -2,8 +2,11 @@
 
 import http.client
 import json
+import math
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_SECONDS = 30.0
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+_ANY_SIZE = -1
 _BAD_REQUEST = range(400, 500)
 
 
@@ -25,19 +29,71 @@ def predict_image(url: str, model_name: str, image: Path) -> "list[Answer]":
         RequestError: the file is missing or no JPEG, PNG or WebP, or the model does not take it.
         ServerError: the predictor cannot be reached, or failed.
     """
+    body = _read_image(image)
+    return _ask(url, model_name, lambda _: body, media_type=_media_type(image, body))
+
+
+def predict_row(url: str, model_name: str, values: Mapping[str, str]) -> "list[Answer]":
+    """Ask the predictor at `url` (scheme, host, port) for the class of a table's row, given as text by column.
+
+    A column that is left out counts as missing.
+
+    Raises:
+        RequestError: a column is not known, or its value no number where the model takes one.
+        ServerError: the predictor cannot be reached, or failed.
+    """
+    return _ask(url, model_name, lambda inputs: _write_row(inputs, values))
+
+
+def _ask(
+    url: str, model_name: str, write_body: Callable[[list[dict[str, Any]]], bytes], media_type: str = "application/json"
+) -> "list[Answer]":
     import numpy as np
 
     from slipway.tasks.registry import load_task
 
-    body = _read_image(image)
     address = f"{url.rstrip('/')}/v2/models/{quote(model_name, safe='')}"
-    parameters = request_json(address)["parameters"]
-    answer = request_json(f"{address}/infer", body, media_type=_media_type(image, body))
+    metadata = request_json(address)
+    try:
+        inputs, task, class_names = metadata["inputs"], metadata["parameters"]["task"], metadata["parameters"]["class_names"]
+    except (KeyError, TypeError):
+        raise ServerError(f"{url} answers, but is not Slipway's predictor; `slipway serve` starts one.") from None
+    answer = request_json(f"{address}/infer", write_body(inputs), media_type=media_type)
     outputs = {
         entry["name"]: np.array(entry["data"], dtype=object if entry["datatype"] == "BYTES" else None).reshape(entry["shape"])
         for entry in answer["outputs"]
     }
-    return load_task(parameters["task"]).decode(outputs, parameters["class_names"])
+    return load_task(task).decode(outputs, class_names)
+
+
+def _write_row(inputs: list[dict[str, Any]], values: Mapping[str, str]) -> bytes:
+    columns = {entry["name"]: entry["datatype"] for entry in inputs if entry["shape"] == [_ANY_SIZE]}
+    if len(columns) < len(inputs):
+        raise RequestError("The model takes an image, not the columns of a row; accepted: an image as JPEG, PNG or WebP.")
+    for name in values:
+        if name not in columns:
+            nearest = get_close_matches(name, columns, n=1)
+            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+            raise RequestError(f"The model has no column {name!r}.{hint} Accepted: {', '.join(columns)}.")
+    tensors = [
+        {"name": name, "datatype": datatype, "shape": [1], "data": [_parse_cell(name, datatype, values.get(name, ""))]}
+        for name, datatype in columns.items()
+    ]
+    return json.dumps({"inputs": tensors}).encode()
+
+
+def _parse_cell(column: str, datatype: str, text: str) -> str | float | None:
+    if not text:
+        return None
+    if datatype == "BYTES":
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise RequestError(f"Column {column!r} is {text!r}; accepted: a number, or nothing where it is missing.")
+    return number
 
 
 def request_json(
@@ -49,7 +105,7 @@ def request_json(
         RequestError: the server refused the request; the message is the server's.
         ServerError: it cannot be reached, failed, or did not answer in time.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
+    if not _is_http(url):
         raise RequestError(f"The predictor's address is {url!r}; accepted: http://HOST:PORT or https://HOST:PORT.")
     headers = {"Content-Type": media_type} if body is not None else {}
     request = urllib.request.Request(url, data=body, headers=headers)  # noqa: S310  # the scheme was checked
@@ -66,6 +122,14 @@ def request_json(
     except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
         reason = getattr(error, "reason", None) or error
         raise ServerError(f"{url} does not answer ({reason}). Is the predictor running? `slipway serve` starts it.") from None
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an IPv6 address, a port out of range
+        return False
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:

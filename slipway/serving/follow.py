@@ -43,7 +43,7 @@ class PointerFollower:
             if (record.version, record.bundle_id) == (current.version, current.info.bundle_id):
                 return
             model = load_model(record.bundle_dir, name=current.name, version=record.version, num_threads=self._num_threads)
-        except SlipwayError as error:
+        except (SlipwayError, OSError) as error:  # a version that is being removed while it is read, a full table of files
             self._refused = content
             _log.error("version_not_loaded", error=str(error), still_serving=current.version)
             return

@@ -126,7 +126,6 @@ def _evaluate(case: _Case, place: Workplace, settings: Settings) -> Facts:
         model_name=case.model_name,
         lineage={"run": settings.run_id, "source": case.config.data.source},
     )
-    confusion = result.breakdown.confusion
     lineage = _describe(case, result, settings)
     version = _register(case, result, lineage, output, settings)
     shutil.copyfile(output / "report.html", place.outputs["report.html"])
@@ -141,8 +140,8 @@ def _evaluate(case: _Case, place: Workplace, settings: Settings) -> Facts:
         "champion": case.champion.bundle_id,
         "model_name": case.model_name,
         "model_version": version.version,
-        "class_names": list(confusion.class_names) if confusion else [],
-        "confusion_matrix": [list(row) for row in confusion.counts] if confusion else [],
+        "class_names": result.class_names,
+        "confusion_matrix": result.confusion_matrix,
     }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from slipway.errors import SlipwayError
+from slipway.errors import ConfigError, DataError
 from slipway.log import configure_logging, get_logger
 from slipway.overrides import config_from_parameters
 from slipway.serving.record import read_serving
@@ -50,13 +50,15 @@ def conclude_run(settings: Settings, parameters: Mapping[str, Any], outcome: Out
     )
     first = next((stage.error for stage in stages if stage.error), "")
     reason = first or error if outcome == "FAILED" else error
-    write_run(run_dir, replace(record, status=outcome, error=reason, serving_version=_find_serving_version(settings, parameters)))
+    name = _find_model_name(parameters)
+    serving = read_serving(settings, name) if name else None
+    ended = replace(record, status=outcome, error=reason, model_name=name, serving_version=serving.version if serving else None)
+    write_run(run_dir, ended)
     close_runs(settings, _TRACKING_STATUS[outcome])
 
 
-def _find_serving_version(settings: Settings, parameters: Mapping[str, Any]) -> str | None:
+def _find_model_name(parameters: Mapping[str, Any]) -> str | None:
     try:
-        serving = read_serving(settings, resolve_model_name(config_from_parameters(parameters)))
-    except SlipwayError:  # an unknown model or a damaged pointer is the failing stage's to report
+        return resolve_model_name(config_from_parameters(parameters))
+    except (ConfigError, DataError):  # the failing stage has said so
         return None
-    return serving.version if serving else None

@@ -46,6 +46,8 @@ class RunRecord:
     """SHA-256 of the compiled pipeline."""
     seconds: float = 0.0
     error: str = ""
+    model_name: str | None = None
+    """What the run's model is called, known when the run ends."""
     serving_version: str | None = None
     """The version that serves when the run ends, whichever run it came from."""
 
@@ -138,7 +140,7 @@ def summarize(run_dir: Path) -> dict[str, Any]:
         "decision": {name: evaluation[name] for name in ("passed", "reasons", "refusals")} if decided else None,
         "metrics": evaluation.get("metrics", {}),
         "champion_metrics": evaluation.get("champion_metrics"),
-        "model_name": evaluation.get("model_name"),
+        "model_name": evaluation.get("model_name") or run.model_name,
         "model_version": evaluation.get("model_version"),
         "serving_version": run.serving_version,
         "report": evaluation.get("report") or _fact(stages, "ingest", "report"),

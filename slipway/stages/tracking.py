@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from slipway.config import Config
 from slipway.data.ingest import default_model_name
+from slipway.overrides import name_settings
 from slipway.settings import Settings
-from slipway.stages.record import is_over
+from slipway.stages.record import is_over, read_run_if_any
 from slipway.storage.files import write_json
 from slipway.tracking.runs import TrackedRun, Tracker
 from slipway.training.job import HISTORY_NAME, TrainingResult
@@ -57,6 +58,9 @@ def join_pipeline(tracker: Tracker, settings: Settings, model_name: str) -> Trac
     run_id = settings.run_id or "standalone"
     run = tracker.join_pipeline_run(experiment=model_name, run_id=run_id, tags={"slipway.kind": "pipeline"})
     _note(settings, run)
+    record = read_run_if_any(settings.runs_dir / run_id)
+    if record is not None:
+        tracker.log_params(run, name_settings(record.parameters))
     return run
 
 
@@ -81,12 +85,13 @@ def join_candidate(settings: Settings, config: Config, training_key: str) -> Can
     return CandidateRun(tracker=tracker, run=run, parent=parent, note=_note(settings, run))
 
 
-def describe_training(config: Config, training_key: str, result: TrainingResult) -> TrainingFacts:
-    """What MLflow is told of a training."""
-    settings = {f"{section}.{name}": value for section, values in asdict(config).items() for name, value in values.items()}
+def describe_training(config: Config, dataset_id: str, training_key: str, result: TrainingResult) -> TrainingFacts:
+    """What MLflow is told of a training: what decides it, so that it holds for every run that reuses it."""
+    sections = {"model": asdict(config.model), "train": asdict(config.train)}
+    settings = {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
     return TrainingFacts(
         training_key=training_key,
-        params=settings | {"architecture": result.architecture, "precision": result.precision},
+        params=settings | {"dataset_id": dataset_id, "architecture": result.architecture, "precision": result.precision},
         metrics={f"best_{name}": value for name, value in result.metrics.items()},
     )
 

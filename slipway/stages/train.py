@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.config import Config
+from slipway.export.bundle import read_info
 from slipway.overrides import config_from_parameters
 from slipway.provenance import hash_sources, package_versions
 from slipway.settings import Settings
@@ -63,7 +64,8 @@ def _train(config: Config, dataset: Path, training_key: str, place: Workplace, s
     kept.mkdir()
     for name in (HISTORY_NAME, ENVIRONMENT_NAME):
         shutil.copyfile(place.work_dir / name, kept / name)
-    write_json(kept / TRACKING_NAME, asdict(describe_training(config, training_key, result)))
+    facts = describe_training(config, read_info(place.outputs["bundle"]).dataset_id, training_key, result)
+    write_json(kept / TRACKING_NAME, asdict(facts))
     track_training(candidate, kept)
     candidate.finish("FINISHED")
     return {

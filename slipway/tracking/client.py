@@ -8,17 +8,16 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from slipway.errors import RegistryError
-from slipway.settings import Settings, configure_mlflow_client
+from slipway.settings import SQLITE_SCHEME, Settings, configure_mlflow_client, sqlite_uri
 
 if TYPE_CHECKING:
     import sqlite3
 
     from mlflow.tracking import MlflowClient
 
-_SQLITE = "sqlite:///"
 _MESSAGE_CHARACTERS = 500
 
 
@@ -57,7 +56,7 @@ def _create_database(path: Path) -> None:
         staged = Path(folder) / path.name
         event.listen(Engine, "connect", _skip_syncs)
         try:
-            MlflowClient(tracking_uri=f"{_SQLITE}{staged}", registry_uri=f"{_SQLITE}{staged}")
+            MlflowClient(tracking_uri=sqlite_uri(staged), registry_uri=sqlite_uri(staged))
         finally:
             event.remove(Engine, "connect", _skip_syncs)
         with staged.open("rb") as stream:
@@ -74,7 +73,7 @@ def _skip_syncs(connection: "sqlite3.Connection", _record: object) -> None:
 def sqlite_path(settings: Settings) -> Path | None:
     """The SQLite file that MLflow keeps its records in; None where a server keeps them."""
     uri = settings.mlflow_tracking_uri
-    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+    return Path(unquote(uri.removeprefix(SQLITE_SCHEME))) if uri.startswith(SQLITE_SCHEME) else None
 
 
 def is_empty(settings: Settings) -> bool:

@@ -1,5 +1,6 @@
 """Full states of a training on disk: written atomically, refused where they belong to another one."""
 
+import hashlib
 import io
 import pickle
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from slipway.training.history import EpochReport
 LAST_NAME = "last.pt"
 BEST_NAME = "best.pt"
 FORMAT_VERSION = 1
+_DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +46,13 @@ class Checkpoint:
 
 
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
-    """The bytes that stand in a checkpoint file."""
+    """The bytes that stand in a checkpoint file: torch's archive, then its SHA-256, for torch does not notice altered weights."""
     content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
     content["history"] = [report.to_json() for report in checkpoint.history]
     stream = io.BytesIO()
     torch.save({"format_version": FORMAT_VERSION, **content}, stream)
-    return stream.getvalue()
+    archive = stream.getvalue()
+    return archive + hashlib.sha256(archive).digest()
 
 
 def write_checkpoint(path: Path, content: bytes) -> None:
@@ -64,8 +67,12 @@ def read_checkpoint(path: Path, fingerprint: str) -> Checkpoint:
         CheckpointError: it is damaged, of another format version, or of a training with another data set or configuration.
     """
     remedy = f"Remove {path.parent} to start anew, or train with the data set and configuration it was made with."
+    stored = path.read_bytes()
+    archive = stored[:-_DIGEST_BYTES]
+    if hashlib.sha256(archive).digest() != stored[-_DIGEST_BYTES:]:
+        raise CheckpointError(f"{path} is damaged (it was truncated or altered since it was written). {remedy}")
     try:
-        content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: Mapping[str, Any] = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
         version = content["format_version"]
         if version != FORMAT_VERSION:
             raise CheckpointError(f"{path}: format version {version}; this Slipway reads version {FORMAT_VERSION}. {remedy}")

@@ -97,7 +97,7 @@ def _choose_device(group: ProcessGroup, num_gpus: int) -> torch.device:
     if num_gpus == 0:
         return torch.device("cpu")
     visible = torch.cuda.device_count()
-    if group.local_rank >= visible:
+    if visible < num_gpus:  # asked by every process alike: one that goes on alone would wait for the others
         raise ConfigError(
             f"train.num_gpus is {num_gpus}, but PyTorch sees {visible} GPU(s) on this machine. "
             "Set train.num_gpus to what there is, or 0 to train on the CPU."

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from slipway.config import TrainConfig
 from slipway.data.dataset import Dataset
 from slipway.data.loaders import open_batches
-from slipway.errors import CheckpointError, NonFiniteLossError
+from slipway.errors import CheckpointError, ConfigError, NonFiniteLossError
 from slipway.models.info import model_info
 from slipway.tasks.task import Task
 from slipway.tasks.training_task import TrainingTask
@@ -72,6 +72,11 @@ class Trainer:
         self._train_batches = open_batches(train, workers.device)
         validation = training_task.load_split(dataset, "validation")
         self._validation_targets = validation.targets
+        if validation.num_rows < workers.size:
+            raise ConfigError(
+                f"the validation split has {validation.num_rows} samples, too few for {workers.size} processes. "
+                "Train with fewer processes, add data, or raise data.validation_fraction."
+            )
         self._validation_batches = open_batches(validation, workers.device)
 
         seed_torch(config.seed, Purpose.WEIGHTS)

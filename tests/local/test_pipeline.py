@@ -1,5 +1,6 @@
 """The compiled pipeline, end to end, on real data."""
 
+import contextlib
 import json
 import shutil
 import signal
@@ -75,6 +76,8 @@ def test_a_table_goes_through_the_same_pipeline(served: Home) -> None:
     assert report["model_name"] == "wine"
     assert report["metrics"]["accuracy"] > 0.9
     assert served.serving("digits")["version"] == "1"
+    assert len(run_names(served, "wine")) == 2, "the pipeline's run and its one candidate"
+    assert report["run_id"] not in run_names(served, "digits")
 
 
 def test_a_broken_bundle_fails_the_smoke_test_and_leaves_the_champion(served: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,8 +87,8 @@ def test_a_broken_bundle_fails_the_smoke_test_and_leaves_the_champion(served: Ho
     champion = served.serving("digits")
     monkeypatch.setenv("SLIPWAY_HOME", str(served.path))
     monkeypatch.setenv("SLIPWAY_RUN_ID", "broken")
-    evaluation = next((served.path / "cache" / "evaluate").glob("*/outputs/evaluation"))
-    verdict = read_verdict(evaluation)
+    verdicts = [read_verdict(folder) for folder in (served.path / "cache" / "evaluate").glob("*/outputs/evaluation")]
+    verdict = next(verdict for verdict in verdicts if verdict.model_name == "digits")
     broken = served.path.parent / "broken"
     shutil.copytree(served.path / "serving" / "digits" / champion["bundle_dir"], broken)
     bundle_id = spoil_weights(broken)
@@ -125,6 +128,24 @@ def test_a_run_killed_at_any_stage_finishes_when_it_is_started_again(stage: str,
         assert '"event": "resumed"' in log.read_text() or '"epoch": 1,' not in log.read_text()
 
 
+def test_a_run_that_is_cancelled_leaves_nothing_under_way_and_goes_on_when_started_again(killed: Home) -> None:
+    seed = ("train.epochs=40", "train.seed=9")
+    process = subprocess.Popen(
+        [SLIPWAY, "run", *seed], env=killed.environment, stdout=subprocess.PIPE, text=True, cwd=killed.path.parent
+    )
+    wait_for_stage(killed, "train", process)
+    process.send_signal(signal.SIGTERM)
+    told, _ = process.communicate(timeout=60)
+    assert (process.returncode, "goes on from where it was" in told) == (130, True)
+    report = killed.report()
+    assert (report["status"], report["stages"][-1]["name"], report["stages"][-1]["status"]) == ("CANCELLED", "train", "CANCELLED")
+    assert report["model_name"] == "digits"
+    assert find_processes(killed) == []
+    assert "RUNNING" not in mlflow_statuses(killed)
+    assert killed.slipway("run", *seed).returncode in (0, 3)
+    assert "RUNNING" not in mlflow_statuses(killed)
+
+
 @pytest.fixture(scope="module")
 def killed(new_home: Callable[[], Home]) -> Home:
     return new_home()
@@ -141,6 +162,31 @@ def wait_for_stage(home: Home, stage: str, process: subprocess.Popen[bytes], tim
             return
         time.sleep(0.02)
     raise AssertionError(f"{stage} was never seen under way")
+
+
+def find_processes(home: Home) -> list[str]:
+    """Command lines of what was started for this home and is still there."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"SLIPWAY_HOME={home.path}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+def mlflow_statuses(home: Home) -> list[str]:
+    with sqlite3.connect(home.path / "mlflow.db") as database:
+        statuses = [status for (status,) in database.execute("select status from runs")]
+    database.close()
+    return statuses
+
+
+def run_names(home: Home, experiment: str) -> list[str]:
+    query = "select r.name from runs r join experiments e using (experiment_id) where e.name = ?"
+    with sqlite3.connect(home.path / "mlflow.db") as database:
+        names = [name for (name,) in database.execute(query, (experiment,))]
+    database.close()
+    return names
 
 
 def count_mlflow_runs(home: Home) -> int:

@@ -4,7 +4,15 @@ from hypothesis import strategies as st
 
 from slipway.config import Config
 from slipway.errors import ConfigError
-from slipway.overrides import apply_overrides, config_from_parameters, list_settings, load_preset, parse_value, to_parameters
+from slipway.overrides import (
+    apply_overrides,
+    config_from_parameters,
+    list_settings,
+    load_config,
+    load_preset,
+    parse_value,
+    to_parameters,
+)
 
 
 def test_a_later_override_wins_and_others_keep_their_defaults():
@@ -27,11 +35,29 @@ def test_a_later_override_wins_and_others_keep_their_defaults():
         ("train.schedule=cosin", "Did you mean cosine"),
         ("train.epochs", "section.key=value"),
         ("data.source=digits", "sklearn://NAME"),
+        ("deploy.model_name=my model", "1 to 63 letters"),
     ],
 )
 def test_a_wrong_override_is_refused_with_what_is_accepted(override: str, told: str):
     with pytest.raises(ConfigError, match=told):
         apply_overrides(Config(), [override])
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("foldr://photos", "Did you mean folder://"),
+        ("sklearn://digit", "Did you mean sklearn://digits"),
+        ("csv://a.csv?taget=x", "Did you mean target"),
+    ],
+)
+def test_a_source_of_no_known_kind_is_refused_before_anything_runs(source: str, told: str):
+    with pytest.raises(ConfigError, match=told):
+        load_config(None, [f"data.source={source}"])
+
+
+def test_a_source_that_lies_elsewhere_is_a_valid_setting():
+    assert load_config(None, ["data.source=folder:///not/on/this/machine"]).data.source == "folder:///not/on/this/machine"
 
 
 @given(st.sampled_from(list_settings()))
@@ -59,3 +85,5 @@ def test_a_preset_changes_what_it_names_and_refuses_what_it_misspells(tmp_path):
     preset.write_text("train:\n  epoch: 2\n")
     with pytest.raises(ConfigError, match=r"train\.epochs"):
         load_preset(preset, Config())
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_preset(tmp_path, Config())

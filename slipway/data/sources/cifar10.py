@@ -115,7 +115,8 @@ def _unpack(archive: Path, files_dir: Path) -> None:
                 if (files_dir / name).stat().st_size != member.size:
                     raise DataError(f"{archive} is truncated in {name}. {_REMEDY}")
     except (EOFError, tarfile.TarError, zlib.error) as error:
-        raise DataError(f"{archive} is truncated or is no tar archive ({error}). {_REMEDY}") from None
+        first_line = str(error).partition("\n")[0].rstrip(":")
+        raise DataError(f"{archive} is truncated or is no tar archive ({first_line}). {_REMEDY}") from None
     missing = [name for name in _FILES if name not in found]
     if missing:
         raise DataError(

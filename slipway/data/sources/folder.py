@@ -1,4 +1,7 @@
-"""`folder://DIR`: images in one folder a class; with `train` and `test` folders above them, the source's own splits are kept."""
+"""`folder://DIR`: images in one folder a class; with `train` and `test` folders above them, the source's own splits are kept.
+
+Where there is a `train` and no `test` (`train` and `val`, say), all images together are split as those of a plain folder.
+"""
 
 import os
 from collections.abc import Iterator
@@ -83,8 +86,17 @@ def _find_files(uri: SourceUri) -> list[SourceFile]:
 def _find_class_folders(root: Path) -> "list[tuple[Path, str, Origin]]":
     """Folder, class and origin, in a fixed order."""
     tops = _list_folders(root)
-    if {_SPLIT_FOLDERS.get(top.name.lower()) for top in tops} == {"train", "test"}:
+    splits = {_SPLIT_FOLDERS.get(top.name.lower()) for top in tops}
+    if splits == {"train", "test"}:
         return [(folder, folder.name, _SPLIT_FOLDERS[top.name.lower()]) for top in tops for folder in _list_folders(top)]
+    if splits == {"train"} and any(_list_folders(top) for top in tops):
+        return [(folder, folder.name, "") for top in tops for folder in _list_folders(top)]
+    if {"train", "test"} <= splits:
+        odd = next(top for top in tops if top.name.lower() not in _SPLIT_FOLDERS)
+        raise DataError(
+            f"{odd} stands beside folders called train and test, which would make them classes too. "
+            f"Move it away; accepted beside each other: {', '.join(_SPLIT_FOLDERS)}."
+        )
     return [(folder, folder.name, "") for folder in tops]
 
 
@@ -102,8 +114,15 @@ def _list_folders(root: Path) -> list[Path]:
 
 
 def _list_files(folder: Path) -> list[Path]:
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    """Of the folder and all below it; linked folders too, each once, since a link may lead back up."""
+    found: list[Path] = []
+    entered: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(parent, name) for name in names if not name.startswith(".") and name.lower() not in _IGNORED]
     return sorted(found)

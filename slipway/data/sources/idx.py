@@ -31,7 +31,8 @@ _EXPECTED = "train-images-idx3-ubyte and train-labels-idx1-ubyte (or with .gz), 
 _DIMENSIONS = {"images": 3, "labels": 1}
 _DEFAULT_CLASSES = 10
 _MAX_CLASSES = 256
-_CHUNK_ITEMS = 4096
+_MAX_SIDE = 4096
+_CHUNK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +102,14 @@ class _Parts:
                     f"{name} holds {count} images, {_shown(self._uri, part.labels)} holds {len(labels)} labels. "
                     "They must belong together: get both files again from the same place."
                 )
-            if height * width == 0:
-                raise DataError(f"{name} says that its images are {height} x {width} pixels. Get the file again.")
-            for start in range(0, count, _CHUNK_ITEMS):
-                items = min(_CHUNK_ITEMS, count - start)
+            if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
+                raise DataError(
+                    f"{name} says that its images are {height} x {width} pixels; accepted: 1 to {_MAX_SIDE} a side. "
+                    "Get the file again."
+                )
+            per_chunk = max(1, _CHUNK_BYTES // (height * width))
+            for start in range(0, count, per_chunk):
+                items = min(per_chunk, count - start)
                 values = _read_exactly(name, stream, items * height * width)
                 images = np.frombuffer(values, np.uint8).reshape(items, height, width, 1)
                 yield ArrayPart(name=name, origin=part.origin, images=images, labels=labels[start : start + items], start=start)

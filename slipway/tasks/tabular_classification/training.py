@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _CLIP = 10.0
 """Standard deviations beyond which a number counts as this many: one typing error must not drown the rest."""
 
+_SMALLEST_STD = float(torch.finfo(torch.float32).tiny)
+"""Deviations below which a column counts as constant: the reciprocal would be infinite."""
+
 
 class EncodeColumns(nn.Module):
     """Columns to one row of numbers a sample.
@@ -51,7 +54,7 @@ class EncodeColumns(nn.Module):
             if feature.role == "categorical"
         ]
         self.register_buffer("mean", torch.tensor([entry.mean[0] for entry in numeric], dtype=torch.float32))
-        scale = [1.0 / entry.std[0] if entry.std[0] > 0.0 else 1.0 for entry in numeric]
+        scale = [1.0 / entry.std[0] if entry.std[0] > _SMALLEST_STD else 1.0 for entry in numeric]
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
 
     @property

@@ -106,6 +106,7 @@ def test_a_row_keeps_its_split_when_another_row_makes_its_column_categorical(tmp
         (TABLE.replace("share", "number"), "target=answer", ["several columns are called 'number'"]),
         (TABLE.replace("share", " "), "target=answer", ["column 2 of 4 has no name"]),
         (TABLE.replace("color", "label"), "target=answer", ["'label' is reserved", "drop=label"]),
+        (TABLE.replace("color", "probabilities"), "target=answer", ["'probabilities' is reserved", "drop=probabilities"]),
         ("number,answer\n", "target=answer", ["holds a header and no rows"]),
         ("", "target=answer", ["is empty"]),
         (TABLE.replace("\n7,", "\n"), "target=answer", ["row 8 has 3 cells where the header names 4", "(1 such rows)"]),
@@ -156,6 +157,12 @@ def test_columns_that_are_of_no_use_are_found(tmp_path, write_csv, text, rule, s
     ingest_source(source, tmp_path / "raw")
     report = validate_raw(tmp_path / "raw", DataConfig(source=source))
     assert [finding.severity for finding in report.findings if finding.rule == rule] == [severity]
+
+
+def test_a_number_too_large_to_have_a_mean_is_refused_without_a_data_set(tmp_path, write_csv):
+    with pytest.raises(DataError, match="row 6, column 'number': the number is infinite or too large"):
+        prepare(tmp_path, write_csv(TABLE.replace("\n5,", "\n1e300,")))
+    assert not (tmp_path / "dataset").exists()
 
 
 MISSING_WORDS = {"NA", "N/A", "n/a", "NaN", "nan", "NULL", "Null", "null", "None"}

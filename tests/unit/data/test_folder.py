@@ -152,6 +152,34 @@ def test_train_and_test_folders_keep_the_sources_own_split(tmp_path, write_folde
     assert manifest.num_rows["test"] == 30
 
 
+def test_train_and_validation_folders_without_a_test_set_are_one_source_and_not_two_classes(tmp_path, write_folder):
+    write_folder("photos/train", count=40)
+    folder = write_folder("photos/val", count=15).parent
+    for path in (folder / "val").rglob("*.png"):
+        Image.open(path).transpose(Image.Transpose.ROTATE_90).save(path)
+    manifest = prepare(tmp_path, f"folder://{folder}")
+    assert manifest.class_names == ("cat", "dog")
+    assert manifest.provenance["split_by"] == "hash"
+    assert sum(manifest.num_rows.values()) == 110
+
+
+def test_images_in_linked_folders_belong_to_the_class_and_links_back_up_are_no_trap(tmp_path, write_folder):
+    folder = write_folder(count=20)
+    elsewhere = write_folder("elsewhere", classes=("more",), count=10)
+    for path in elsewhere.rglob("*.png"):
+        Image.open(path).transpose(Image.Transpose.ROTATE_90).save(path)
+    (folder / "cat" / "linked").symlink_to(elsewhere / "more")
+    (folder / "cat" / "loop").symlink_to(folder / "cat")
+    assert ingest_source(f"folder://{folder}", tmp_path / "raw").num_samples == 50
+
+
+def test_a_folder_that_is_no_split_beside_train_and_test_is_refused(tmp_path, write_folder):
+    for name in ("train", "test", "extra"):
+        write_folder(f"photos/{name}", count=1)
+    with pytest.raises(DataError, match="photos/extra stands beside folders called train and test"):
+        ingest_source(f"folder://{tmp_path / 'photos'}", tmp_path / "raw")
+
+
 def make_unreadable(folder):
     (folder / "cat" / "notes.txt").write_text("three cats")
     whole = (folder / "dog" / "000.png").read_bytes()

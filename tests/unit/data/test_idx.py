@@ -102,6 +102,12 @@ def count_differently(folder):
     return path, "holds 300 images"
 
 
+def claim_a_size_that_cannot_be(folder):
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(struct.pack(">4I", 0x803, 300, 2**31, 2**31) + bytes(9000)))
+    return path, "2147483648 x 2147483648 pixels; accepted: 1 to 4096"
+
+
 def remove_all(folder):
     for path in folder.iterdir():
         path.unlink()
@@ -123,6 +129,7 @@ def mix_two(folder):
         swap_labels_for_images,
         lose_labels,
         count_differently,
+        claim_a_size_that_cannot_be,
         remove_all,
         mix_two,
     ],

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from slipway.deploy.promotion import Challenger, SmokePolicy, deploy_challenger,
 from slipway.deploy.target import Candidate
 from slipway.errors import ConfigError, DeployError
 from slipway.export.bundle import read_bundle, read_info
-from slipway.serving.record import ServedVersion, pointer_path, read_serving, serving_folder
+from slipway.serving.record import ServedVersion, pointer_path, read_serving, serving_folder, write_pointer
 from slipway.settings import Settings
 from slipway.storage.locks import hold_lock
 from slipway.tracking.registry import Lineage, ModelRegistry
@@ -271,6 +272,34 @@ def test_a_rollback_to_a_bundle_that_was_altered_on_disk_fetches_it_again(launch
     (launched.serving.previous.bundle_dir / "model.onnx").write_bytes(b"other")
     assert roll_back(launched.settings, "colors", POLICY).record.version == "1"
     assert read_bundle(launched.serving.bundle_dir).info.bundle_id == launched.serving.bundle_id
+
+
+@pytest.fixture
+def forgotten(launched, write_image_bundle, empty_database, tmp_path):
+    """Version 2 serves, 1 did before, and the registry's file was begun anew since."""
+    write_image_bundle(tmp_path / "second", seed=1)
+    launched.deploy(tmp_path / "second")
+    shutil.copyfile(empty_database, launched.settings.home / "mlflow.db")
+    return Shipyard(launched.settings)
+
+
+def test_what_serves_is_registered_again_where_the_registry_has_lost_it(forgotten, tmp_path):
+    way_back = forgotten.serving.previous
+    record = forgotten.deploy(tmp_path / "second").record
+    assert (record.version, forgotten.champion, record.previous) == ("1", "1", way_back)
+    assert forgotten.deploy(tmp_path / "second").already_serving
+
+
+def test_a_rollback_names_what_the_registry_has_lost_and_blocks_no_deployment(forgotten, write_image_bundle, tmp_path):
+    with pytest.raises(
+        DeployError, match=r"Version 1 \(bundle \w+\) served before, but the registry no longer holds it.*still serves"
+    ):
+        roll_back(forgotten.settings, "colors", POLICY)
+    pointer = pointer_path(forgotten.settings, "colors")
+    write_pointer(pointer, replace(forgotten.serving, confirmed=False))
+    write_image_bundle(tmp_path / "third", seed=2)
+    record = forgotten.deploy(tmp_path / "third").record
+    assert (record.version, forgotten.champion, record.previous.version) == ("1", "1", "2")
 
 
 def test_where_there_is_nothing_to_go_back_to_it_is_said(launched):

@@ -1,6 +1,7 @@
 """Data sets whose models are exported."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,12 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
             color = "" if index % 11 == 0 else ("red", "blue", "grün")[index % 3]
             writer.writerow([age, f"{random.normal(170, 10):.2f}", color, "yes" if index % 3 else "no"])
     return _prepare(root, f"csv://{root / 'people.csv'}?target=outcome")
+
+
+@pytest.fixture
+def prepare(tmp_path: Path) -> Callable[[str], Dataset]:
+    """The data set of a source."""
+    return lambda source: _prepare(tmp_path, source)
 
 
 def _prepare(root: Path, source: str) -> Dataset:

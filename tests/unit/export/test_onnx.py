@@ -116,6 +116,27 @@ def test_a_table_enters_as_named_columns_with_missing_and_unknown_values(table, 
     assert answer == pytest.approx(expected, abs=1e-5)
 
 
+def test_columns_may_be_called_like_names_inside_the_graph(prepare, tmp_path):
+    path = tmp_path / "table.csv"
+    rows = (f"{('red', 'blue')[n % 2]},{n},{n * n % 7},{('cold', 'warm')[n % 3 % 2]},{n % 2}" for n in range(200))
+    path.write_text("\n".join(["color,color_index,mean,color_index_,y", *rows]))
+    dataset = prepare(f"csv://{path}?target=y")
+    bundle, _ = export(dataset, tmp_path / "bundle")
+    names = [entry.name for entry in open_session(bundle.model_path).get_inputs()]
+    assert names == ["color", "color_index", "mean", "color_index_"]
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-30, 1.0, 1e30])
+def test_columns_of_any_magnitude_become_finite_numbers(prepare, tmp_path, scale):
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(["x,constant,y", *(f"{number * scale},{0.1 * scale},{number % 2}" for number in range(200))]))
+    dataset = prepare(f"csv://{path}?target=y")
+    encode = load_training_task("tabular-classification").build_preprocessor(dataset.manifest)
+    columns = {name: torch.from_numpy(dataset.read_column("train", name).copy()) for name in ("x", "constant")}
+    assert encode(columns).isfinite().all()
+    assert encode(columns)[:, 1].abs().max() < 1e-3
+
+
 @dataclass
 class WrongExport:
     """A training task whose exported graph is not what was trained: the last weights are doubled."""

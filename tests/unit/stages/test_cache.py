@@ -4,6 +4,7 @@ import time
 import pytest
 
 from slipway.stages.cache import StageCache
+from slipway.storage.files import hash_json
 
 
 @pytest.fixture
@@ -90,3 +91,19 @@ def test_two_that_want_the_same_work_do_it_once(cache, tmp_path):
     assert len(calls) == 1
     assert (tmp_path / "a" / "note").exists()
     assert (tmp_path / "b" / "note").exists()
+
+
+def test_an_entry_whose_effects_are_gone_is_worked_out_again(cache, tmp_path):
+    calls = []
+    outputs = {"model": tmp_path / "model", "note": tmp_path / "note"}
+    cache.produce("train", {}, outputs, write_model(calls))
+    _, cached = cache.produce("train", {}, outputs, write_model(calls), is_current=lambda facts: facts["score"] > 1)
+    assert (cached, len(calls)) == (False, 2)
+
+
+def test_what_a_killed_process_staged_is_removed_by_the_next_one(cache, tmp_path):
+    key = hash_json({})[:32]
+    abandoned = cache.cache_dir / "train" / f".{key}.half"
+    abandoned.mkdir(parents=True)
+    cache.produce("train", {}, {"model": tmp_path / "model", "note": tmp_path / "note"}, write_model([]))
+    assert [entry.name for entry in (cache.cache_dir / "train").iterdir()] == [key]

@@ -148,3 +148,20 @@ def test_a_bundle_in_an_object_store_is_fetched_without_its_siblings(tracked_set
     objects["digits/model/../../escape"] = b"outside"
     with pytest.raises(StorageError, match="lie outside"):
         registry.download_bundle(version, tmp_path / "nothing")
+
+
+def test_a_version_is_held_as_long_as_the_file_that_it_was_registered_in(registry, run, tracked_settings):
+    registry.register_version("digits", LINEAGE, tracking_run_id=run.run_id, source_uri=SOURCE)
+    assert registry.holds("digits", "1", "b1")
+    assert not registry.holds("digits", "1", "b2")
+    assert not registry.holds("digits", "2", "b1")
+    (tracked_settings.home / "mlflow.db").unlink()
+    assert not registry.holds("digits", "1", "b1")
+
+
+def test_a_home_whose_name_a_uri_would_end_at_keeps_its_registry(tmp_path):
+    settings = load_settings({"SLIPWAY_HOME": str(tmp_path / "my models? 100%20 #1")})
+    tracked = Tracker(settings).join_pipeline_run(experiment="digits", run_id="run-1")
+    ModelRegistry(settings).register_version("digits", LINEAGE, tracking_run_id=tracked.run_id, source_uri=SOURCE)
+    assert (settings.home / "mlflow.db").is_file()
+    assert ModelRegistry(settings).holds("digits", "1", "b1")

@@ -98,11 +98,18 @@ def test_a_checkpoint_of_another_configuration_is_refused(make_job, train):
         train(replace(job, model=ModelConfig(width=0.25)))
 
 
-def test_a_truncated_checkpoint_is_refused_by_name(make_job, train):
+def blank_a_block(content):
+    """What a crash of the disk leaves where a block of weights had not been written yet."""
+    middle = len(content) // 2
+    return content[:middle] + bytes(256) + content[middle + 256 :]
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:1000], lambda _: b"", blank_a_block])
+def test_a_damaged_checkpoint_is_refused_by_name(make_job, train, damage):
     job = make_job()
     train(job)
     path = job.work_dir / LAST_NAME
-    path.write_bytes(path.read_bytes()[:1000])
+    path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(CheckpointError, match=f"{path} is damaged"):
         train(job)
 

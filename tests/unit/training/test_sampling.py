@@ -1,9 +1,14 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slipway.data.dataset import Dataset
 from slipway.errors import ConfigError
+from slipway.settings import load_process_group
+from slipway.training.distributed import Workers, join_workers
+from slipway.training.run import open_trainer
 from slipway.training.sampling import MIN_SHARE, count_steps, plan_epoch, take_share
 
 plans = st.fixed_dictionaries(
@@ -55,3 +60,18 @@ def test_each_epoch_and_seed_has_an_order_of_its_own_that_repeats():
 def test_a_batch_too_small_to_share_is_refused_with_what_is_accepted():
     with pytest.raises(ConfigError, match=r"train.batch_size is 4, which 4 process\(es\) share; accepted: 8 or more"):
         count_steps(1000, 4, 4)
+
+
+def test_a_validation_split_smaller_than_the_number_of_processes_is_refused(make_job):
+    job = make_job(batch_size=512)
+    workers = Workers(rank=0, size=200, restart_count=0, device=torch.device("cpu"))
+    with pytest.raises(ConfigError, match=r"the validation split has \d+ samples, too few for 200 processes"):
+        open_trainer(job, Dataset.open(job.dataset_dir), workers)
+
+
+def test_fewer_gpus_than_asked_for_stop_every_process_and_not_only_those_without_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for rank in ("0", "1"):
+        group = load_process_group({"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"})
+        with pytest.raises(ConfigError, match=r"train.num_gpus is 2, but PyTorch sees 1 GPU\(s\)"), join_workers(group, 2):
+            pass
