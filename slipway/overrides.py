@@ -146,16 +146,19 @@ def load_config(preset: Path | None, overrides: Sequence[str]) -> Config:
     """The defaults, changed by the preset, changed by the overrides.
 
     Raises:
-        ConfigError: one is not accepted, or `data.source` is of no known kind. Whether the source exists is not looked at:
-            it may lie on another machine.
+        ConfigError: one is not accepted, `data.source` is of no known kind, or no network is called `model.architecture`.
+            Whether the source exists is not looked at: it may lie on another machine.
     """
     from slipway.data.ingest import default_model_name
+    from slipway.models.registry import AUTO, check_architecture
 
     config = apply_overrides(load_preset(preset, Config()) if preset else Config(), overrides)
     try:
         default_model_name(config.data.source)
     except DataError as error:
         raise ConfigError(str(error)) from None
+    if config.model.architecture != AUTO:
+        check_architecture(config.model.architecture)
     return config
 
 

@@ -67,8 +67,13 @@ def staged_directory(target: Path) -> Iterator[Path]:
         if target.exists():
             previous = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old.")) / "previous"
             os.rename(target, previous)
-            os.rename(staging, target)
-            shutil.rmtree(previous.parent)
+            try:
+                os.rename(staging, target)
+            except BaseException:
+                os.rename(previous, target)
+                raise
+            finally:
+                shutil.rmtree(previous.parent)
         else:
             os.rename(staging, target)
     except BaseException:

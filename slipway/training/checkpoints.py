@@ -64,9 +64,11 @@ def read_checkpoint(path: Path, fingerprint: str) -> Checkpoint:
     """Read the checkpoint at `path`.
 
     Raises:
-        CheckpointError: it is damaged, of another format version, or of a training with another data set or configuration.
+        CheckpointError: it is missing, damaged, of another version, or of a training with another data set or configuration.
     """
     remedy = f"Remove {path.parent} to start anew, or train with the data set and configuration it was made with."
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing. {remedy}")
     stored = path.read_bytes()
     archive = stored[:-_DIGEST_BYTES]
     if hashlib.sha256(archive).digest() != stored[-_DIGEST_BYTES:]:

@@ -62,6 +62,7 @@ def test_a_wrong_setting_ends_with_status_2_before_anything_runs(served: Home) -
         "train.epocs=3": "train.epochs",
         "train.optimizer=adma": "sgd, adam, adamw",
         "train.epochs=few": "whole",
+        "model.architecture=resnet19": "resnet18",
     }.items():
         result = served.slipway("run", override)
         assert result.returncode == 2

@@ -126,17 +126,6 @@ def test_columns_may_be_called_like_names_inside_the_graph(prepare, tmp_path):
     assert names == ["color", "color_index", "mean", "color_index_"]
 
 
-@pytest.mark.parametrize("scale", [1e-42, 1e-30, 1.0, 1e30])
-def test_columns_of_any_magnitude_become_finite_numbers(prepare, tmp_path, scale):
-    path = tmp_path / "table.csv"
-    path.write_text("\n".join(["x,constant,y", *(f"{number * scale},{0.1 * scale},{number % 2}" for number in range(200))]))
-    dataset = prepare(f"csv://{path}?target=y")
-    encode = load_training_task("tabular-classification").build_preprocessor(dataset.manifest)
-    columns = {name: torch.from_numpy(dataset.read_column("train", name).copy()) for name in ("x", "constant")}
-    assert encode(columns).isfinite().all()
-    assert encode(columns)[:, 1].abs().max() < 1e-3
-
-
 @dataclass
 class WrongExport:
     """A training task whose exported graph is not what was trained: the last weights are doubled."""
