@@ -1,6 +1,7 @@
 """Measure this machine: `python -m benchmarks [NAME ...]`; all of them by default. See docs/benchmarks.md."""
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -44,6 +45,7 @@ def main(arguments: list[str]) -> int:
     if unknown:
         parser.error(f"there is no benchmark {unknown[0]!r}; accepted: {', '.join(BENCHMARKS)}")
     require_pins()
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # Ends the programs that were started, too.
     machine = describe_machine()
     header = {
         "machine": machine,

@@ -59,7 +59,7 @@ class Textures:
 
 
 SMALL = Textures(name="textures-32", height=32, width=32, train_per_class=800, test_per_class=200, suffix=".png")
-FEW = Textures(name="textures-32-few", height=32, width=32, train_per_class=160, test_per_class=200, suffix=".png")
+FEW = Textures(name="textures-32-few", height=32, width=32, train_per_class=240, test_per_class=200, suffix=".png")
 LARGE = Textures(name="textures-500", height=375, width=500, train_per_class=160, test_per_class=10, suffix=".jpg")
 
 

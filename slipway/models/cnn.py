@@ -18,10 +18,12 @@ class SimpleCNN(nn.Module):
         super().__init__()
         channels = [scale_width(value, config.width) for value in _CHANNELS]
         stem, side = reduce_image(spec, channels[0])
-        layers = [*stem, *conv_block(channels[0] if stem else spec.channels, channels[0])]
-        for inputs, outputs in itertools.pairwise(channels):
+        widths = [channels[0] if stem else spec.channels, *channels]
+        layers = stem
+        for inputs, outputs in itertools.pairwise(widths[:-1]):
             pooling, side = halve(side)
-            layers += [*pooling, *conv_block(inputs, outputs)]
+            layers += conv_block(inputs, outputs, pooling=pooling)
+        layers += conv_block(widths[-2], widths[-1])
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(channels[-1], num_classes)

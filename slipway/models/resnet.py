@@ -37,7 +37,7 @@ class ResNet9(nn.Module):
         layers: list[nn.Module] = [*stem, *conv_block(channels[0] if stem else spec.channels, channels[0])]
         for inputs, outputs, blocks in zip(channels, channels[1:], (1, 0, 1), strict=False):
             pooling, side = halve(side)
-            layers += [*conv_block(inputs, outputs), *pooling, *(Residual(outputs) for _ in range(blocks))]
+            layers += [*conv_block(inputs, outputs, pooling=pooling), *(Residual(outputs) for _ in range(blocks))]
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(channels[3], num_classes)
