@@ -27,7 +27,7 @@ class Look:
     """The machine at one moment."""
 
     peaks: dict[str, float]
-    """Best rate of a matrix product by format, in TFLOP/s."""
+    """Best rate of a matrix product on one core by format, in TFLOP/s."""
     busy: float
     """Processor seconds that the machine has spent since it started, those that its host took away included."""
     own: float
@@ -115,8 +115,10 @@ def require_pins() -> None:
 
 
 def _measure_peaks() -> dict[str, float]:
+    """On one thread: a second one that the system starts on the same core would halve the rate for a moment."""
     import torch
 
+    torch.set_num_threads(1)
     peaks = {}
     for name, side in _SIDES.items():
         matrix = torch.ones((side, side), dtype=getattr(torch, name))

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -147,7 +148,10 @@ def _following_handler(settings: Settings, run_dir: Path, progress: Progress) ->
             progress.task_started(task)
             start = time.monotonic()
             log_path = run_dir / "logs" / f"{task}.log"
-            code = _run_followed(command, environment, log_path, lambda event: progress.task_logged(task, event))
+            # KFP's own command leaves a folder behind at each start, wherever temporary files go.
+            with tempfile.TemporaryDirectory(prefix="slipway-") as scratch:
+                environment["TMPDIR"] = scratch
+                code = _run_followed(command, environment, log_path, lambda event: progress.task_logged(task, event))
             seconds = time.monotonic() - start
             record = _take_wall_clock(run_dir, task, seconds, code)
             progress.task_ended(task, record, code == 0, seconds)

@@ -18,6 +18,7 @@ class Home:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.first_run = ""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -35,8 +36,8 @@ class Home:
             check=False,
         )
 
-    def report(self) -> dict[str, Any]:
-        result = self.slipway("report", "--json")
+    def report(self, run: str = "") -> dict[str, Any]:
+        result = self.slipway("report", "--json", *([run] if run else []))
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout)
 

@@ -18,4 +18,5 @@ def served(new_home: Callable[[], Home]) -> Home:
     home = new_home()
     result = home.slipway("run", *QUICK)
     assert result.returncode == 0, result.stdout + result.stderr
+    home.first_run = home.report()["run_id"]
     return home

@@ -71,7 +71,7 @@ def test_figures_measured_later_replace_those_of_their_name_and_leave_the_others
 
 
 def test_a_missed_figure_says_by_how_much():
-    assert figure("a", 1.5).to_row() == "| a | at least 2.0 x | **1.5 x** | 1.5 x | 1 | no: 25% off |"
+    assert figure("a", 1.5).to_row() == "| a | at least 2.0 x | **1.5 x** | 1.5 x | 1 | no, by 25% |"
 
 
 def figure(name, measured):
