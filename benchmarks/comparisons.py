@@ -209,6 +209,8 @@ def _check_same_network(job: TrainingJob, parameters: int) -> None:
 
 
 def _rates(pairs: Sequence[Pair], rate: Callable[[Turn], float]) -> dict[str, Any]:
+    """Median rates of both sides over the undisturbed pairs, over all where there is none."""
+    pairs = [pair for pair in pairs if not pair.disturbed] or pairs
     return {
         "images_per_second": {
             "slipway": round(statistics.median(rate(pair.ours) for pair in pairs), 1),
