@@ -47,6 +47,11 @@ class Settings:
         return self.home / "runs"
 
     @property
+    def run_dir(self) -> Path:
+        """The folder of this process's run; work outside a run shares one called `standalone`."""
+        return self.runs_dir / (self.run_id or "standalone")
+
+    @property
     def cache_dir(self) -> Path:
         """Finished stage outputs, keyed by the content that produced them."""
         return self.home / "cache"

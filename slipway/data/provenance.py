@@ -27,10 +27,6 @@ class Provenance:
     num_samples: int
     slipway_version: str
 
-    def to_metadata(self) -> dict[str, str | int]:
-        """As scalars, for an artifact's metadata."""
-        return asdict(self)
-
 
 def write_provenance(raw_dir: Path, provenance: Provenance) -> None:
     """Write `provenance.json` into `raw_dir`."""

@@ -72,11 +72,6 @@ class EvaluationResult:
         return self.output_dir / REPORT_MARKDOWN_NAME
 
     @property
-    def plots_dir(self) -> Path:
-        """The pictures of the report, one PNG each."""
-        return self.output_dir / PLOTS_NAME
-
-    @property
     def predictions(self) -> Path:
         """Parquet: sample_id, target, score and the outputs, a row for each test sample."""
         return self.output_dir / PREDICTIONS_NAME

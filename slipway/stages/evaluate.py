@@ -128,10 +128,10 @@ def _evaluate(case: _Case, place: Workplace, settings: Settings) -> Facts:
     )
     lineage = _describe(case, result, settings)
     version = _register(case, result, lineage, output, settings)
-    shutil.copyfile(output / "report.html", place.outputs["report.html"])
-    shutil.copyfile(output / "report.md", place.outputs["summary.md"])
+    shutil.copyfile(result.report_html, place.outputs["report.html"])
+    shutil.copyfile(result.report_markdown, place.outputs["summary.md"])
     return {
-        "decision": "passed" if result.decision.passed else "refused",
+        "decision": lineage.gate,
         "passed": result.decision.passed,
         "reasons": list(lineage.gate_reasons),
         "refusals": [reason.message for reason in result.decision.reasons if not reason.passed],

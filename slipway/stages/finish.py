@@ -39,7 +39,7 @@ def conclude_run(settings: Settings, parameters: Mapping[str, Any], outcome: Out
     Raises:
         RegistryError: MLflow cannot be reached; the record is written all the same.
     """
-    run_dir = settings.runs_dir / (settings.run_id or "standalone")
+    run_dir = settings.run_dir
     stages = read_stages(run_dir)
     record = read_run_if_any(run_dir) or RunRecord(
         run_id=run_dir.name,

@@ -32,8 +32,8 @@ class StageSession:
 
     @property
     def run_dir(self) -> Path:
-        """The run's folder; work outside a run shares one called `standalone`."""
-        return self.settings.runs_dir / (self.settings.run_id or "standalone")
+        """The run's folder."""
+        return self.settings.run_dir
 
     def produce(
         self,

@@ -55,7 +55,7 @@ def resolve_model_name(config: Config) -> str:
 def join_pipeline(tracker: Tracker, settings: Settings, model_name: str) -> TrackedRun:
     """The MLflow run of this pipeline run; its experiment is called like the model."""
     _close_abandoned(tracker, settings)
-    run_id = settings.run_id or "standalone"
+    run_id = settings.run_dir.name
     run = tracker.join_pipeline_run(experiment=model_name, run_id=run_id, tags={"slipway.kind": "pipeline"})
     _note(settings, run)
     record = read_run_if_any(settings.runs_dir / run_id)
@@ -124,7 +124,7 @@ def _close_abandoned(tracker: Tracker, settings: Settings) -> None:
 
 
 def _notes_dir(settings: Settings) -> Path:
-    return settings.runs_dir / (settings.run_id or "standalone") / _NOTES_NAME
+    return settings.run_dir / _NOTES_NAME
 
 
 def _note(settings: Settings, run: TrackedRun) -> Path:

@@ -11,11 +11,6 @@ from slipway.errors import DataError
 _SCHEMES = ("sklearn", "idx", "cifar10", "folder", "csv")
 
 
-def scheme_names() -> list[str]:
-    """Schemes that `parse_source` accepts."""
-    return list(_SCHEMES)
-
-
 def load_source(scheme: str) -> Source:
     """The module that reads `scheme`."""
     return cast(Source, import_module(f"slipway.data.sources.{scheme}"))
