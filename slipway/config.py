@@ -150,14 +150,21 @@ class TrainConfig:
     num_processes: int = 1
     """Processes that torchrun starts when no GPU is asked for; they share the cores."""
     num_gpus: int = 0
-    """GPUs to train on, one process each; also the request of the training task on a cluster."""
+    """GPUs of each node to train on, one process each; also the request of the training task on a cluster."""
+    num_nodes: int = 1
+    """Pods to train over, each with `num_processes` or `num_gpus` processes; on a laptop all of them are processes here."""
+    launcher: Literal["auto", "local", "indexed-job", "train-job"] = "auto"
+    """`local` is torchrun in the task itself, `indexed-job` a Kubernetes Job, `train-job` Kubeflow Trainer; `auto` takes a Job
+    where there are several nodes and a cluster."""
+    schedule_seconds: int = 45
+    """How long the pods of a training may wait for a node or an image; raise it where nodes are added on demand."""
     max_restarts: int = 2
     """Times torchrun starts the workers again after one has died."""
     checkpoint_steps: int = 0
     """Optimizer steps between two checkpoints inside an epoch; 0 writes them at the end of each epoch only."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate_steps", "num_processes", "step_epochs"):
+        for name in ("epochs", "batch_size", "accumulate_steps", "num_processes", "num_nodes", "schedule_seconds", "step_epochs"):
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "1 or more")
         for name in (
             "warmup_epochs", "clip_norm", "weight_decay", "crop_padding", "cutout", "color_jitter",
@@ -207,18 +214,33 @@ class DeployConfig:
 
     model_name: str = ""
     """Name in the registry and of the endpoint; "" takes it from the source (`sklearn://digits` gives `digits`)."""
-    target: Literal["local"] = "local"
-    """Where the model serves."""
+    target: Literal["auto", "local", "kserve"] = "auto"
+    """Where the model serves: `local` on this machine, `kserve` as an InferenceService; `auto` takes KServe inside a cluster."""
     smoke_tolerance: float = 1e-3
     """Largest absolute difference from a golden example's expected output that counts as the same answer."""
     timeout_seconds: int = 60
     """How long the endpoint may take to become ready, and to answer the golden examples."""
+    min_replicas: int = 1
+    """KServe: pods that serve at least."""
+    max_replicas: int = 1
+    """KServe: pods that serve at most, scaled by their processors' load."""
+    slo_seconds: int = 10
+    """KServe: how long the promoted version is watched before the alias moves; 0 does not watch."""
+    slo_error_rate: float = 0.0
+    """KServe: share of failed requests in that time above which it is rolled back."""
+    slo_latency_ms: float = 1000.0
+    """KServe: 99th percentile of a golden example's answer in that time above which it is rolled back."""
 
     def __post_init__(self) -> None:
         if self.model_name:
             check_model_name(self.model_name)
         _require(self.smoke_tolerance > 0.0, "deploy.smoke_tolerance", self.smoke_tolerance, "more than 0")
         _require(self.timeout_seconds >= 1, "deploy.timeout_seconds", self.timeout_seconds, "1 or more")
+        _require(self.min_replicas >= 1, "deploy.min_replicas", self.min_replicas, "1 or more")
+        _require(self.max_replicas >= self.min_replicas, "deploy.max_replicas", self.max_replicas, "deploy.min_replicas or more")
+        _require(self.slo_seconds >= 0, "deploy.slo_seconds", self.slo_seconds, "0 or more")
+        _require_fraction("deploy.slo_error_rate", self.slo_error_rate)
+        _require(self.slo_latency_ms > 0.0, "deploy.slo_latency_ms", self.slo_latency_ms, "more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)

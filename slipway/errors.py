@@ -53,6 +53,14 @@ class StorageError(SlipwayError):
     """An object store cannot be reached, or does not hold what was asked of it."""
 
 
+class ClusterError(SlipwayError):
+    """The Kubernetes API server cannot be reached, or refuses; `status` is its HTTP status, 0 where it gave none."""
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class ServerError(SlipwayError):
     """A predictor could not be reached, or failed."""
 

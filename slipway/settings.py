@@ -31,12 +31,28 @@ class Settings:
     """MLFLOW_RUN_ID, which KFP's MLflow plugin injects: the run to join instead of starting one."""
     kfp_endpoint: str
     """KF_PIPELINES_ENDPOINT; "" when unset."""
+    state_uri: str
+    """SLIPWAY_STATE_URI: where runs, cache, unfinished work and models are kept for all pods; "" keeps them in `home` alone."""
     s3_endpoint: str
     """AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL; "" when unset."""
+    s3_region: str
+    """AWS_REGION; us-east-1 by default, which servers other than Amazon's take for any."""
     s3_access_key: str
     """AWS_ACCESS_KEY_ID."""
     s3_secret_key: str
     """AWS_SECRET_ACCESS_KEY. Never logged."""
+    in_cluster: bool
+    """Whether this process runs in a pod (KUBERNETES_SERVICE_HOST)."""
+    serving_namespace: str
+    """SLIPWAY_SERVING_NAMESPACE: where InferenceServices live; `slipway` by default."""
+    pod_name: str
+    """KFP_POD_NAME: the pod of this pipeline task; "" outside a cluster."""
+    pod_uid: str
+    """KFP_POD_UID."""
+    worker_pod: str
+    """SLIPWAY_WORKER_POD: what the compiled pipeline gives each worker of a training over several pods, as JSON; "" for none."""
+    model_version: str
+    """SLIPWAY_MODEL_VERSION: version in the predictor's answers, where its command line names none."""
 
     def __repr__(self) -> str:
         return f"Settings(home={self.home}, run_id={self.run_id!r}, mlflow_tracking_uri={self.mlflow_tracking_uri!r})"
@@ -60,6 +76,11 @@ class Settings:
     def work_dir(self) -> Path:
         """State of unfinished work (checkpoints), keyed like the cache."""
         return self.home / "work"
+
+    @property
+    def models_uri(self) -> str:
+        """Where bundles lie for an InferenceService to load; "" without `state_uri`."""
+        return f"{self.state_uri}/models" if self.state_uri else ""
 
     @property
     def serving_dir(self) -> Path:
@@ -91,9 +112,17 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         mlflow_tracking_uri=env.get("MLFLOW_TRACKING_URI") or sqlite_uri(home / "mlflow.db"),
         mlflow_run_id=env.get("MLFLOW_RUN_ID", ""),
         kfp_endpoint=env.get("KF_PIPELINES_ENDPOINT", ""),
+        state_uri=env.get("SLIPWAY_STATE_URI", "").rstrip("/"),
         s3_endpoint=env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL", ""),
+        s3_region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "us-east-1",
         s3_access_key=env.get("AWS_ACCESS_KEY_ID", ""),
         s3_secret_key=env.get("AWS_SECRET_ACCESS_KEY", ""),
+        in_cluster="KUBERNETES_SERVICE_HOST" in env,
+        serving_namespace=env.get("SLIPWAY_SERVING_NAMESPACE") or "slipway",
+        pod_name=env.get("KFP_POD_NAME", ""),
+        pod_uid=env.get("KFP_POD_UID", ""),
+        worker_pod=env.get("SLIPWAY_WORKER_POD", ""),
+        model_version=env.get("SLIPWAY_MODEL_VERSION", ""),
     )
 
 

@@ -19,7 +19,9 @@ HISTORY_NAME = "history.json"
 ENVIRONMENT_NAME = "environment.json"
 FAILURE_NAME = "failure.json"
 
-_WITHOUT_EFFECT = ("num_processes", "num_gpus", "max_restarts", "checkpoint_steps")
+_WITHOUT_EFFECT = (
+    "num_processes", "num_gpus", "num_nodes", "launcher", "schedule_seconds", "max_restarts", "checkpoint_steps",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
