@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
 RUN_ARGS ?=
+COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test lint format bench lock clean
+.PHONY: help setup run serve test lint format bench lock images secrets platform kind-up clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -45,9 +46,27 @@ format: $(SETUP) ## apply ruff's formatting and safe fixes
 bench: $(SETUP) ## measure against the pinned baselines (docs/benchmarks.md says how to read it)
 	@$(BIN)/python -m benchmarks
 
-lock: ## resolve the requirement files anew (hashes, no index addresses)
-	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 requirements/uv.in --output-file requirements/uv.txt
-	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra dev pyproject.toml --output-file requirements/dev.txt
+lock: ## resolve the requirement files anew (hashes, no index addresses); the images' versions are those that tests run with
+	$(COMPILE) requirements/uv.in --output-file requirements/uv.txt
+	$(COMPILE) --extra dev pyproject.toml --output-file requirements/dev.txt
+	$(COMPILE) --constraint requirements/dev.txt requirements/kfp.in --no-deps --output-file requirements/kfp.txt
+	$(COMPILE) --constraint requirements/dev.txt requirements/torch.in --output-file requirements/torch.txt
+	$(COMPILE) --constraint requirements/dev.txt requirements/mlflow.in --output-file requirements/mlflow.txt
+	$(COMPILE) --constraint requirements/dev.txt --extra data --extra evaluate --extra deploy --extra tracking-client --extra storage pyproject.toml --output-file requirements/pipeline.txt
+	$(COMPILE) --constraint requirements/dev.txt --extra train --extra export --extra tracking-client --extra storage --extra cluster pyproject.toml --output-file requirements/trainer.txt
+	$(COMPILE) --constraint requirements/dev.txt --extra serve pyproject.toml --output-file requirements/predictor.txt
+
+images: ## build the container images, tagged with the git commit (IMAGES="predictor", CONTAINER_TOOL=, REGISTRY=, TAG=)
+	@$(PYTHON) images/build.py $(if $(CONTAINER_TOOL),--tool $(CONTAINER_TOOL)) $(if $(REGISTRY),--registry $(REGISTRY)) $(if $(TAG),--tag $(TAG)) $(IMAGES)
+
+secrets: ## make the Secrets of the platform where they are missing, in the cluster of KUBECONFIG (docs/cluster.md)
+	@manifests/secrets
+
+platform: ## install or update the platform layer (OVERLAY=kind, IMAGE_REFS="$$(make images)" for images of your own)
+	@manifests/apply $(or $(OVERLAY),kind) $(IMAGE_REFS)
+
+kind-up: ## a cluster on this machine with KServe, Kubeflow Pipelines and the platform on it (needs docker and kind)
+	@PYTHON=$(PYTHON) manifests/kind-up
 
 clean: ## remove the virtual environment, caches and everything Slipway has made here
 	@rm -rf $(VENV) .slipway .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist pipelines/compiled
