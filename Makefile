@@ -8,10 +8,10 @@ COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test lint format bench lock images secrets platform kind-up clean
+.PHONY: help setup run serve test test-integration test-kfp lint format bench lock images secrets platform kind-up clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: $(SETUP) ## make the virtual environment from the hash-locked requirements
 
@@ -31,7 +31,16 @@ serve: $(SETUP) ## serve the champion over HTTP
 	@$(BIN)/slipway serve
 
 test: $(SETUP) ## unit, local and contract tests
+	@$(BIN)/python -m tests.servers.programs
 	@$(BIN)/pytest tests/unit tests/local tests/contract
+
+test-integration: $(SETUP) ## tests on the cluster of KUBECONFIG, with images built from this checkout (docs/testing.md)
+	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG is not set: these tests need a cluster (docs/testing.md)" >&2; exit 2; }
+	@$(BIN)/python -m tests.integration.images >/dev/null
+	@$(BIN)/pytest tests/integration $(PYTEST_ARGS)
+
+test-kfp: $(SETUP) ## run the pipeline on a Kubeflow Pipelines that is there and check what comes of it (KFP_ENDPOINT=http://...)
+	@$(BIN)/pytest tests/kfp --endpoint "$(KFP_ENDPOINT)" $(if $(REGISTRY),--registry $(REGISTRY)) $(if $(TAG),--image-tag $(TAG)) $(PYTEST_ARGS)
 
 lint: $(SETUP) ## ruff (format and lint), mypy --strict, import contracts
 	@$(BIN)/ruff format --check .
@@ -62,7 +71,7 @@ images: ## build the container images, tagged with the git commit (IMAGES="predi
 secrets: ## make the Secrets of the platform where they are missing, in the cluster of KUBECONFIG (docs/cluster.md)
 	@manifests/secrets
 
-platform: ## install or update the platform layer (OVERLAY=kind, IMAGE_REFS="$$(make images)" for images of your own)
+platform: ## install or update the platform layer (OVERLAY=kind, IMAGE_REFS="$$(make -s images)" for images of your own)
 	@manifests/apply $(or $(OVERLAY),kind) $(IMAGE_REFS)
 
 kind-up: ## a cluster on this machine with KServe, Kubeflow Pipelines and the platform on it (needs docker and kind)
