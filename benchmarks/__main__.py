@@ -14,6 +14,7 @@ from benchmarks.commands import measure_run, measure_starts
 from benchmarks.comparisons import measure_ddp, measure_loader_32, measure_loader_224, measure_resnet18, measure_simple_cnn
 from benchmarks.figures import HEAD, RESULTS, Figure, save_figures
 from benchmarks.machine import Watch, describe_machine, describe_versions, load_average, machine_name, require_pins
+from benchmarks.storage import measure_storage_large, measure_storage_small
 
 Benchmark = Callable[[Watch, Path], list[Figure]]
 
@@ -25,6 +26,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "simple-cnn": measure_simple_cnn,
     "resnet18": measure_resnet18,
     "ddp": measure_ddp,
+    "storage-small": measure_storage_small,
+    "storage-large": measure_storage_large,
 }
 
 

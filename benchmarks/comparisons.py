@@ -16,8 +16,8 @@ from benchmarks.pairs import Pair, play, summarise
 from benchmarks.turns import Contestant, Turn, stock_environment
 from slipway.config import ModelConfig, TrainConfig
 from slipway.data.dataset import Dataset
-from slipway.launch.local import training_environment
 from slipway.training.job import TrainingJob
+from slipway.training.processes import training_environment
 
 NUM_PAIRS = 7
 ACCURACY_TOLERANCE = 0.005

@@ -5,22 +5,28 @@ with it; and `provenance.json`. Importing this module imports no numpy.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from slipway import __version__
 from slipway.data.provenance import FILES_NAME, INDEX_NAME, Provenance, write_provenance
-from slipway.data.sources.base import SourceFile, hash_files, slugify
+from slipway.data.sources.base import SourceFile, SourceUri, hash_files, slugify
 from slipway.data.sources.registry import parse_source
+from slipway.data.sources.remote import fingerprint_remote, mirrored
 from slipway.errors import DataError
+from slipway.settings import Settings, load_settings
 from slipway.storage.files import staged_directory
+from slipway.storage.objects import ObjectStorage
 
 
-def ingest_source(source: str, raw_dir: Path) -> Provenance:
+def ingest_source(source: str, raw_dir: Path, *, settings: Settings | None = None) -> Provenance:
     """Copy all of `source` into `raw_dir`, replacing what was there, and look at each sample once.
+
+    `settings` (those of the environment by default) say where a source in an object store is fetched from.
 
     Raises:
         DataError: the source cannot be found or read as what it claims to be. Nothing is written then.
+        StorageError: the object store that it lies in does not answer, or refuses.
     """
     from slipway.data.index import build_index, write_index
 
@@ -28,8 +34,8 @@ def ingest_source(source: str, raw_dir: Path) -> Provenance:
     with staged_directory(raw_dir) as staging:
         files_dir = staging / FILES_NAME
         files_dir.mkdir()
-        with _name_unreadable(source):
-            reader.copy_source(uri, files_dir)
+        with _name_unreadable(source), _at_hand(uri, staging, settings) as found:
+            reader.copy_source(found, files_dir)
         index = build_index(reader.open_copy(uri, files_dir))
         write_index(staging / INDEX_NAME, index)
         files = [
@@ -50,15 +56,24 @@ def ingest_source(source: str, raw_dir: Path) -> Provenance:
     return provenance
 
 
-def fingerprint_source(source: str) -> str:
+def fingerprint_source(source: str, *, settings: Settings | None = None) -> str:
     """A hash that changes when, and only when, ingesting `source` would give something else.
+
+    In an object store the listing is looked at, not the content: writing a file again may change it.
 
     Raises:
         DataError: the source cannot be found.
+        StorageError: the object store that it lies in does not answer, or refuses.
     """
     uri, reader = parse_source(source)
+    if uri.is_remote:
+        return fingerprint_remote(uri, ObjectStorage(settings or load_settings()))
     with _name_unreadable(source):
         return reader.compute_fingerprint(uri)
+
+
+def _at_hand(uri: SourceUri, folder: Path, settings: Settings | None) -> AbstractContextManager[SourceUri]:
+    return mirrored(uri, ObjectStorage(settings or load_settings()), folder) if uri.is_remote else nullcontext(uri)
 
 
 @contextmanager
@@ -81,7 +96,7 @@ def default_model_name(source: str) -> str:
 def absolute_source(source: str) -> str:
     """`source` with its path made absolute, so that it means the same in every working directory."""
     uri, _ = parse_source(source)
-    if uri.scheme == "sklearn":
+    if uri.scheme == "sklearn" or uri.is_remote:
         return source
     query = source.removeprefix(f"{uri.scheme}://{uri.location}")
     return f"{uri.scheme}://{uri.path.absolute()}{query}"

@@ -54,6 +54,21 @@ def write_json(path: Path, value: object) -> None:
 
 
 @contextmanager
+def staged_file(target: Path) -> Iterator[Path]:
+    """An empty file to fill that becomes `target` when the block ends well, and vanishes when it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o644)
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
 def staged_directory(target: Path) -> Iterator[Path]:
     """A folder to fill that becomes `target` when the block ends well, and vanishes when it does not.
 

@@ -18,7 +18,8 @@ from urllib.parse import unquote, urlsplit
 from slipway.errors import RegistryError
 from slipway.export.bundle import Bundle, copy_bundle
 from slipway.settings import Settings, configure_mlflow_client
-from slipway.storage.s3 import download_folder
+from slipway.storage.objects import ObjectStorage
+from slipway.storage.uri import is_remote
 from slipway.tracking.client import is_empty, open_client, sqlite_path, translated_errors
 
 if TYPE_CHECKING:
@@ -192,9 +193,9 @@ class ModelRegistry:
             return copy_bundle(self._fetch(version.source, Path(folder)), target)
 
     def _fetch(self, source: str, folder: Path) -> Path:
-        if urlsplit(source).scheme == "s3":
-            download_folder(self._settings, source, folder)
-            return folder
+        if is_remote(source):
+            ObjectStorage(self._settings).download_folder(source, folder / "bundle")
+            return folder / "bundle"
         configure_mlflow_client()
         import mlflow.artifacts
 

@@ -4,6 +4,7 @@ Nothing here and nothing at the top of a source's module imports numpy, pyarrow,
 fingerprints are asked for by stages that then find their work already done.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from slipway.errors import DataError
 from slipway.storage.files import hash_file, hash_json
+from slipway.storage.uri import join_uri
 
 if TYPE_CHECKING:
     from slipway.data.raw import RawData
@@ -22,17 +24,30 @@ _MAX_NAME_CHARS = 40
 
 @dataclass(frozen=True, kw_only=True)
 class SourceUri:
-    """A parsed source, `scheme://location?option=value`."""
+    """A parsed source, `scheme://location?option=value`, or `scheme+s3://BUCKET/KEY?option=value`."""
 
     text: str
     scheme: str
     location: str
     options: Mapping[str, str]
+    is_remote: bool = False
+    """Whether it lies in an object store."""
+    mirror: Path | None = None
+    """Where on this machine a remote source has been fetched to."""
 
     @property
     def path(self) -> Path:
-        """The location as a path of this machine."""
-        return Path(self.location).expanduser()
+        """The location as a path of this machine; of a remote source that was not fetched, a path to take names from."""
+        return self.mirror or (Path(self.location) if self.is_remote else Path(self.location).expanduser())
+
+    @property
+    def remote_uri(self) -> str:
+        """The location in the object store."""
+        return f"s3://{self.location}".rstrip("/")
+
+    def show(self, *names: str) -> str:
+        """The location, or what lies below it, as the person who owns the source knows it."""
+        return join_uri(self.remote_uri, *names) if self.is_remote else str(self.path.joinpath(*names))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +79,15 @@ class Source(Protocol):
         """Read what `copy_source` copied. Messages name the files as the person who owns the source knows them."""
 
 
-def copy_files(files: Sequence[SourceFile], files_dir: Path) -> None:
-    """Copy `files` under `files_dir`."""
+def copy_files(uri: SourceUri, files: Sequence[SourceFile], files_dir: Path) -> None:
+    """Copy `files` of a source under `files_dir`; those of a mirror, which is deleted afterwards, are moved there."""
     for file in files:
         target = files_dir / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file.path, target)
+        if uri.mirror is not None:
+            os.replace(file.path, target)
+        else:
+            shutil.copyfile(file.path, target)
 
 
 def hash_files(files: Sequence[SourceFile], *settings: str) -> str:

@@ -46,7 +46,7 @@ def copy_source(uri: SourceUri, files_dir: Path) -> None:
     """Copy the seven files, unpacked."""
     found = _find(uri)
     if found.is_dir():
-        copy_files(_list_folder(found), files_dir)
+        copy_files(uri, _list_folder(found), files_dir)
     else:
         _unpack(found, files_dir)
 
@@ -96,7 +96,8 @@ def _list_folder(folder: Path) -> list[SourceFile]:
 
 
 def _shown(uri: SourceUri, name: str) -> str:
-    return f"{uri.path}: {name}" if uri.path.is_file() else str(uri.path / name)
+    is_archive = uri.path.name.endswith(".tar.gz") if uri.is_remote else uri.path.is_file()
+    return f"{uri.show()}: {name}" if is_archive else uri.show(name)
 
 
 def _unpack(archive: Path, files_dir: Path) -> None:

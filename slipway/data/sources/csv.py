@@ -28,7 +28,7 @@ def compute_fingerprint(uri: SourceUri) -> str:
 def copy_source(uri: SourceUri, files_dir: Path) -> None:
     """Copy the file."""
     _require_target(uri)
-    copy_files([_find_file(uri)], files_dir)
+    copy_files(uri, [_find_file(uri)], files_dir)
 
 
 def open_copy(uri: SourceUri, files_dir: Path) -> "RawData":
@@ -44,7 +44,7 @@ def open_copy(uri: SourceUri, files_dir: Path) -> "RawData":
         drop=_split(uri.options.get("drop", "")),
         delimiter=delimiter,
     )
-    return read_table(files_dir / _find_name(uri), str(uri.path), layout)
+    return read_table(files_dir / _find_name(uri), uri.show(), layout)
 
 
 def _find_file(uri: SourceUri) -> SourceFile:
@@ -63,7 +63,9 @@ def _find_name(uri: SourceUri) -> str:
 def _require_target(uri: SourceUri) -> str:
     target = uri.options.get("target", "")
     if not target:
-        raise DataError(f"{uri.text} names no target. Say which column holds the class: csv://{uri.location}?target=COLUMN.")
+        raise DataError(
+            f"{uri.text} names no target. Say which column holds the class: {uri.text.partition('?')[0]}?target=COLUMN."
+        )
     return target
 
 

@@ -37,7 +37,7 @@ def compute_fingerprint(uri: SourceUri) -> str:
 
 def copy_source(uri: SourceUri, files_dir: Path) -> None:
     """Copy the class folders; hidden files are left out."""
-    copy_files(_find_files(uri), files_dir)
+    copy_files(uri, _find_files(uri), files_dir)
 
 
 def open_copy(uri: SourceUri, files_dir: Path) -> "RawData":
@@ -47,7 +47,7 @@ def open_copy(uri: SourceUri, files_dir: Path) -> "RawData":
     folders = _find_class_folders(files_dir)
     class_names = sort_class_names({name for _, name, _ in folders})
     listed = [
-        (path, f"{uri.path / path.relative_to(files_dir)}", class_names.index(name), origin)
+        (path, uri.show(path.relative_to(files_dir).as_posix()), class_names.index(name), origin)
         for folder, name, origin in folders
         for path in _list_files(folder)
     ]

@@ -58,7 +58,7 @@ def compute_fingerprint(uri: SourceUri) -> str:
 def copy_source(uri: SourceUri, files_dir: Path) -> None:
     """Copy the two or four files as they are."""
     _num_classes(uri)
-    copy_files(_find_files(uri), files_dir)
+    copy_files(uri, _find_files(uri), files_dir)
 
 
 def open_copy(uri: SourceUri, files_dir: Path) -> "RawData":
@@ -124,7 +124,7 @@ def _num_classes(uri: SourceUri) -> int:
 
 
 def _shown(uri: SourceUri, name: str) -> str:
-    return str(uri.path / name)
+    return uri.show(name)
 
 
 def _find_files(uri: SourceUri) -> list[SourceFile]:
@@ -145,11 +145,11 @@ def _pair_files(uri: SourceUri, names: list[str]) -> list[_Part]:
     if len(prefixes) > 1:
         raise DataError(f"{uri.text} holds several data sets ({', '.join(sorted(prefixes))}). Put each into a folder of its own.")
     if ("train", "images") not in found and ("train", "labels") not in found:
-        raise DataError(f"{uri.text}: {uri.path} holds no IDX training files. Expected {_EXPECTED}.")
+        raise DataError(f"{uri.text}: {uri.show()} holds no IDX training files. Expected {_EXPECTED}.")
     for (part, kind), name in found.items():
         other = "labels" if kind == "images" else "images"
         if (part, other) not in found:
-            raise DataError(f"{uri.text}: {uri.path} holds {name} and not the {other} that belong to it. Expected {_EXPECTED}.")
+            raise DataError(f"{uri.text}: {uri.show()} holds {name} and not the {other} that belong to it. Expected {_EXPECTED}.")
     has_test = ("test", "images") in found
     parts = [_Part(origin="train" if has_test else "", images=found["train", "images"], labels=found["train", "labels"])]
     if has_test:

@@ -40,6 +40,10 @@ def test_digits_span_the_whole_range_of_uint8(tmp_path):
         ("csv:///data/Sales_Q1.csv?target=won", "sales-q1"),
         ("csv:///data/2024.csv?target=won", "model-2024"),
         ("folder:///data/%%%", "model"),
+        ("folder+s3://bucket/My Photos/", "my-photos"),
+        ("folder+s3://photos", "photos"),
+        ("csv+s3://bucket/a/Sales_Q1.csv?target=won", "sales-q1"),
+        ("idx+s3://bucket/FashionMNIST/raw", "fashionmnist"),
     ],
 )
 def test_a_model_is_named_after_its_source(source, name):
@@ -53,6 +57,12 @@ def test_a_model_is_named_after_its_source(source, name):
         ("digits", ["sklearn://digits"]),
         ("sklearn://digit", ["sklearn://digits?"]),
         ("sklearn://", ["nothing follows"]),
+        ("sklearn+s3://digits", ["sklearn://?", "folder+s3://BUCKET/FOLDER"]),
+        ("folder+gs://bucket/photos", ["folder+s3://?"]),
+        ("s3://bucket/photos", ["Say how to read it: folder+s3://BUCKET/FOLDER"]),
+        ("folder+s3:///photos", ["names no bucket"]),
+        ("folder+s3://bucket/../photos", ["`..`"]),
+        ("csv+s3://bucket/a.csv?tarjet=a", ["tarjet", "target?"]),
         ("csv:///x.csv?tarjet=a", ["tarjet", "target?", "categorical"]),
         ("csv:///x.csv?target=a&target=b", ["twice"]),
         ("idx:///x?classes=many", ["classes", "2 to 256"]),
@@ -116,6 +126,7 @@ def test_a_relative_source_can_be_made_absolute(tmp_path, monkeypatch):
     assert absolute_source("csv://a/b.csv?target=x&drop=y") == f"csv://{tmp_path}/a/b.csv?target=x&drop=y"
     assert absolute_source(f"folder://{tmp_path}/photos") == f"folder://{tmp_path}/photos"
     assert absolute_source("sklearn://digits") == "sklearn://digits"
+    assert absolute_source("csv+s3://bucket/a.csv?target=x") == "csv+s3://bucket/a.csv?target=x"
 
 
 def test_data_that_was_not_ingested_is_refused(tmp_path):
