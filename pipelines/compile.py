@@ -7,28 +7,34 @@ from pathlib import Path
 
 from kfp import compiler
 
+from pipelines.images import REGISTRY, VERSION, Images, choose_images
+from pipelines.ir import seal_ir
 from pipelines.training import training_pipeline
 from slipway.config import Config
 from slipway.errors import ConfigError
 from slipway.overrides import load_config
-from slipway.storage.files import hash_file, write_bytes
+from slipway.storage.files import write_bytes
 
 COMPILED_DIR = Path(__file__).parent / "compiled"
 
 
-def compile_training(config: Config, output: Path) -> str:
-    """Compile the training pipeline to `output`; returns the SHA-256 of the file.
+def compile_training(config: Config, output: Path, images: Images | None = None) -> str:
+    """Compile the training pipeline to `output`, with the released images by default.
 
     The same configuration gives the same bytes.
+
+    Returns:
+        The hash that the file's tasks know it by.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     draft = output.with_name(f".{output.name}.draft.yaml")
     try:
-        compiler.Compiler().compile(training_pipeline(config), str(draft))
-        write_bytes(output, draft.read_bytes())
+        compiler.Compiler().compile(training_pipeline(config, images or choose_images()), str(draft))
+        content, digest = seal_ir(draft.read_bytes())
+        write_bytes(output, content)
     finally:
         draft.unlink(missing_ok=True)
-    return hash_file(output)
+    return digest
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,10 +43,19 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", type=Path, help="a YAML file with settings that differ")
 
 
+def add_image_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say which images the tasks run."""
+    parser.add_argument("--registry", default=REGISTRY, help="registry and folder of the images (default: %(default)s)")
+    parser.add_argument(
+        "--image-tag", default=VERSION, help="which build of them: a release or a git commit (default: %(default)s)"
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compile every pipeline; exit status 0, or 2 on a setting that is not accepted."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
+    add_image_arguments(parser)
     parser.add_argument("--output", type=Path, default=COMPILED_DIR, help="folder to write to (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
@@ -49,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"compile: {error}", file=sys.stderr)  # noqa: T201 - this module is a command
         return 2
     target = options.output / "training.yaml"
-    digest = compile_training(config, target)
+    digest = compile_training(config, target, choose_images(options.registry, options.image_tag))
     print(f"{target}  sha256:{digest[:16]}")  # noqa: T201
     return 0
 

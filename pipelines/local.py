@@ -26,6 +26,7 @@ import yaml
 from kfp import components, local
 from kfp.local import status, subprocess_task_handler
 
+from pipelines.ir import read_ir_hash
 from slipway.errors import RegistryError
 from slipway.settings import Settings, child_environment
 from slipway.stages.finish import conclude_run
@@ -41,7 +42,6 @@ from slipway.stages.record import (
     write_run,
     write_stage,
 )
-from slipway.storage.files import hash_file
 from slipway.storage.locks import hold_lock
 
 TESTED_KFP = "2.17."
@@ -77,7 +77,7 @@ def run_locally(ir: Path, parameters: Mapping[str, Any], settings: Settings, pro
         status="RUNNING",
         started_at=utc_now(),
         parameters=dict(parameters),
-        ir_hash=hash_file(ir),
+        ir_hash=read_ir_hash(ir),
     )
     failure: RuntimeError | None = None
     with hold_lock(liveness_lock(run_dir), timeout_seconds=_LOCK_SECONDS):

@@ -4,18 +4,38 @@ from dataclasses import dataclass
 
 from kfp import dsl, kubernetes
 
-from pipelines import images
+from pipelines.images import ImageKind, Images
+from pipelines.ir import HASH_PLACEHOLDER, HASH_VARIABLE
+from slipway.config import TrainConfig
+from slipway.launch.worker_pod import WorkerNeeds
 
 NON_ROOT_USER = 1000
 HOME_ON_CLUSTER = "/tmp/slipway"  # noqa: S108 - a pod's own folder, gone with the pod
 GPU = "nvidia.com/gpu"
+GPU_TOLERATION = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
+CPU_REQUEST = "250m"
+MEMORY_REQUEST = "512Mi"
+SHARED_MEMORY = "2Gi"
+LAUNCHER_MARGIN_SECONDS = 300
+"""A launcher ends the pods of a training that takes too long before KFP ends the launcher, so that the step says why."""
+CONFIG_MAP = "slipway"
+CONFIG_KEYS = (
+    "SLIPWAY_STATE_URI",
+    "SLIPWAY_SERVING_NAMESPACE",
+    "MLFLOW_TRACKING_URI",
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+)
+"""What a task is told of the platform it runs on."""
+SECRET = "slipway-s3"  # noqa: S105 - its name
+SECRET_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
     """Limits of one task."""
 
-    image: str
+    image: ImageKind
     cpu: str
     memory: str
     timeout_seconds: int
@@ -30,19 +50,22 @@ class Resources:
         return (self.num_retries + 1) * self.timeout_seconds + waits
 
 
-INGEST = Resources(image=images.PIPELINE, cpu="2", memory="4Gi", timeout_seconds=3600)
-PREPROCESS = Resources(image=images.PIPELINE, cpu="2", memory="4Gi", timeout_seconds=3600)
-TRAIN = Resources(image=images.TRAINER, cpu="4", memory="16Gi", timeout_seconds=24 * 3600)
-EVALUATE = Resources(image=images.PIPELINE, cpu="2", memory="4Gi", timeout_seconds=3600, caching=False)
-DEPLOY = Resources(image=images.PIPELINE, cpu="1", memory="2Gi", timeout_seconds=900, num_retries=1, caching=False)
-FINISH = Resources(image=images.PIPELINE, cpu="500m", memory="1Gi", timeout_seconds=600, caching=False)
+INGEST = Resources(image="pipeline", cpu="2", memory="4Gi", timeout_seconds=3600)
+PREPROCESS = Resources(image="pipeline", cpu="2", memory="4Gi", timeout_seconds=3600)
+TRAIN = Resources(image="trainer", cpu="4", memory="16Gi", timeout_seconds=24 * 3600)
+"""Where training has pods of its own, each of them gets this."""
+LAUNCH = Resources(image="trainer", cpu="1", memory="2Gi", timeout_seconds=TRAIN.timeout_seconds)
+"""The train task then: it waits."""
+EVALUATE = Resources(image="pipeline", cpu="2", memory="4Gi", timeout_seconds=3600, caching=False)
+DEPLOY = Resources(image="pipeline", cpu="1", memory="2Gi", timeout_seconds=900, num_retries=1, caching=False)
+FINISH = Resources(image="pipeline", cpu="500m", memory="1Gi", timeout_seconds=600, caching=False)
 
 
-def apply_resources(task: dsl.PipelineTask, resources: Resources) -> None:
+def apply_resources(task: dsl.PipelineTask, resources: Resources, images: Images) -> None:
     """Give `task` its image, limits, timeout, retries, user and environment."""
-    task.set_container_image(resources.image)
-    task.set_cpu_request("250m").set_cpu_limit(resources.cpu)
-    task.set_memory_request("512Mi").set_memory_limit(resources.memory)
+    task.set_container_image(images.name(resources.image))
+    task.set_cpu_request(CPU_REQUEST).set_cpu_limit(resources.cpu)
+    task.set_memory_request(MEMORY_REQUEST).set_memory_limit(resources.memory)
     task.set_caching_options(resources.caching)
     task.set_retry(
         resources.num_retries,
@@ -51,14 +74,50 @@ def apply_resources(task: dsl.PipelineTask, resources: Resources) -> None:
         backoff_max_duration=f"{resources.retry_total_seconds}s",
     )
     task.set_env_variable("SLIPWAY_LOG_FORMAT", "json").set_env_variable("SLIPWAY_HOME", HOME_ON_CLUSTER)
+    task.set_env_variable(HASH_VARIABLE, HASH_PLACEHOLDER)
     kubernetes.use_field_path_as_env(task, "SLIPWAY_RUN_ID", "metadata.labels['pipeline/runid']")
+    kubernetes.use_config_map_as_env(task, CONFIG_MAP, {key: key for key in CONFIG_KEYS})
+    kubernetes.use_secret_as_env(task, SECRET, {key: key for key in SECRET_KEYS})
     kubernetes.set_timeout(task, resources.timeout_seconds)
     kubernetes.set_security_context(task, run_as_user=NON_ROOT_USER, run_as_non_root=True)
 
 
-def apply_accelerators(task: dsl.PipelineTask, num_gpus: int) -> None:
+def apply_training(task: dsl.PipelineTask, train: TrainConfig, images: Images) -> None:
+    """Give the train task what training needs: in its own pod, or in the pods that it launches, which it is told of."""
+    if is_trained_in_pods(train):
+        apply_resources(task, LAUNCH, images)
+        task.set_env_variable("SLIPWAY_WORKER_POD", describe_worker(train.num_gpus).to_json())
+    else:
+        apply_resources(task, TRAIN, images)
+        _apply_accelerators(task, train.num_gpus)
+
+
+def is_trained_in_pods(train: TrainConfig) -> bool:
+    """Whether the task on a cluster leaves the training to pods of its own."""
+    return train.launcher in ("indexed-job", "train-job") or (train.launcher == "auto" and train.num_nodes > 1)
+
+
+def describe_worker(num_gpus: int) -> WorkerNeeds:
+    """What one pod of a training gets: as much as the train task would."""
+    limits: dict[str, str] = {"cpu": TRAIN.cpu, "memory": TRAIN.memory}
+    gpus = {GPU: str(num_gpus)} if num_gpus > 0 else {}
+    return WorkerNeeds(
+        resources={"requests": {"cpu": CPU_REQUEST, "memory": MEMORY_REQUEST, **gpus}, "limits": {**limits, **gpus}},
+        tolerations=(GPU_TOLERATION,) if num_gpus > 0 else (),
+        shared_memory=SHARED_MEMORY,
+        timeout_seconds=TRAIN.timeout_seconds - LAUNCHER_MARGIN_SECONDS,
+    )
+
+
+def _apply_accelerators(task: dsl.PipelineTask, num_gpus: int) -> None:
     """Shared memory for the processes of one training; GPUs and the toleration of their nodes where asked for."""
-    kubernetes.empty_dir_mount(task, volume_name="dshm", mount_path="/dev/shm", medium="Memory", size_limit="2Gi")  # noqa: S108
+    kubernetes.empty_dir_mount(
+        task,
+        volume_name="dshm",
+        mount_path="/dev/shm",  # noqa: S108
+        medium="Memory",
+        size_limit=SHARED_MEMORY,
+    )
     if num_gpus > 0:
         task.set_accelerator_type(GPU).set_accelerator_limit(num_gpus)
-        kubernetes.add_toleration(task, key=GPU, operator="Exists", effect="NoSchedule")
+        kubernetes.add_toleration(task, **GPU_TOLERATION)

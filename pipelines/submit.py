@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
-from pipelines.compile import add_config_arguments, compile_training
+from pipelines.compile import add_config_arguments, add_image_arguments, compile_training
 from pipelines.endpoint import open_client, parse_endpoint, quiet_kfp, translated_errors
 from pipelines.following import SubmitProgress, follow_run, list_failed_tasks
+from pipelines.images import Images, choose_images
 from slipway.config import Config
 from slipway.errors import ConfigError, SlipwayError, SubmitError
 from slipway.overrides import load_config, to_parameters
@@ -35,14 +36,16 @@ class SubmittedRun:
     dashboard_url: str
 
 
-def submit_training(config: Config, *, endpoint: str, progress: SubmitProgress, **options: Any) -> SubmittedRun:
+def submit_training(
+    config: Config, *, endpoint: str, progress: SubmitProgress, images: Images | None = None, **options: Any
+) -> SubmittedRun:
     """Compile the training pipeline for `config` and submit it; `options` are those of submit_pipeline.
 
     It is compiled anew because what a task requests (GPUs) is fixed in the file and no parameter changes it.
     """
     with tempfile.TemporaryDirectory(prefix="slipway-submit-") as folder:
         ir = Path(folder) / "training.yaml"
-        compile_training(config, ir)
+        compile_training(config, ir, images)
         return submit_pipeline(ir, to_parameters(config), endpoint=endpoint, progress=progress, **options)
 
 
@@ -182,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0 for a run that SUCCEEDED (or was created, with --no-follow), 1, 2 for wrong usage, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
+    add_image_arguments(parser)
     parser.add_argument("--endpoint", default="", help="address of the KFP API or dashboard (default: KF_PIPELINES_ENDPOINT)")
     parser.add_argument("--experiment", default=EXPERIMENT, help="experiment the run belongs to (default: %(default)s)")
     parser.add_argument("--run-name", default="", help="name of the run in the dashboard")
@@ -193,6 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         submit_from_command_line(
             load_config(options.preset, options.overrides),
             endpoint=options.endpoint,
+            images=choose_images(options.registry, options.image_tag),
             experiment=options.experiment,
             run_name=options.run_name,
             enable_caching=not options.no_caching,

@@ -9,36 +9,36 @@ from components.ingest.component import ingest
 from components.preprocess.component import preprocess
 from components.train.component import train
 from pipelines import resources
+from pipelines.images import Images
 from pipelines.parameters import Parameters, pick, with_parameters
-from slipway.config import Config
+from slipway.config import Config, TrainConfig
 
 NAME = "slipway-training"
 
 
-def training_pipeline(config: Config) -> dsl.base_component.BaseComponent:
-    """The pipeline with the defaults of `config`; GPUs are requested where `train.num_gpus` says so."""
+def training_pipeline(config: Config, images: Images) -> dsl.base_component.BaseComponent:
+    """The pipeline with the defaults of `config`; GPUs and pods of its own are requested as `train.*` says."""
 
     def training(parameters: Parameters) -> None:
         """From a data set to a gated, registered, served model."""
         finishing = finish(**pick(finish, parameters))
-        resources.apply_resources(finishing, resources.FINISH)
+        resources.apply_resources(finishing, resources.FINISH, images)
         with dsl.ExitHandler(finishing, name="training"):
-            _define_stages(parameters, config.train.num_gpus)
+            _define_stages(parameters, config.train, images)
 
     pipeline: dsl.base_component.BaseComponent = dsl.pipeline(name=NAME)(with_parameters(training, config))
     return pipeline
 
 
-def _define_stages(parameters: Parameters, num_gpus: int) -> None:
+def _define_stages(parameters: Parameters, train_config: TrainConfig, images: Images) -> None:
     ingested = ingest(**pick(ingest, parameters))
-    resources.apply_resources(ingested, resources.INGEST)
+    resources.apply_resources(ingested, resources.INGEST, images)
 
     prepared = preprocess(**pick(preprocess, parameters), raw=ingested.outputs["raw"])
-    resources.apply_resources(prepared, resources.PREPROCESS)
+    resources.apply_resources(prepared, resources.PREPROCESS, images)
 
     trained = train(**pick(train, parameters), dataset=prepared.outputs["dataset"])
-    resources.apply_resources(trained, resources.TRAIN)
-    resources.apply_accelerators(trained, num_gpus)
+    resources.apply_training(trained, train_config, images)
 
     evaluated = evaluate(
         **pick(evaluate, parameters),
@@ -46,7 +46,7 @@ def _define_stages(parameters: Parameters, num_gpus: int) -> None:
         bundle=trained.outputs["bundle"],
         training=trained.outputs["training"],
     )
-    resources.apply_resources(evaluated, resources.EVALUATE)
+    resources.apply_resources(evaluated, resources.EVALUATE, images)
 
     # A single unnamed output: kfp.local does not find a named one in a condition.
     with dsl.If(evaluated.outputs["Output"] == "passed", name="gate-passed"):
@@ -55,4 +55,4 @@ def _define_stages(parameters: Parameters, num_gpus: int) -> None:
             bundle=trained.outputs["bundle"],
             evaluation=evaluated.outputs["evaluation"],
         )
-        resources.apply_resources(deployed, resources.DEPLOY)
+        resources.apply_resources(deployed, resources.DEPLOY, images)

@@ -47,4 +47,5 @@ def train(
     parameters = locals()
     from slipway.stages.train import run_train
 
-    bundle.metadata.update(run_train(parameters, dataset=dataset.path, bundle=bundle.path, training=training.path))
+    facts = run_train(parameters, dataset=dataset.path, bundle=bundle.path, training=training.path, dataset_uri=dataset.uri)
+    bundle.metadata.update(facts)

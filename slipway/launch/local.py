@@ -1,7 +1,5 @@
 """Training on this machine: torchrun in processes of its own, followed to the end. Imports no torch."""
 
-import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,14 +9,39 @@ from contextlib import contextmanager
 from types import FrameType
 
 from slipway.errors import TrainingFailedError
+from slipway.launch.submitter import Submission
 from slipway.log import get_logger
-from slipway.settings import child_environment
-from slipway.training.job import FAILURE_NAME, RESULT_NAME, TrainingJob, TrainingResult
+from slipway.settings import Settings
+from slipway.storage.objects import ObjectStorage
+from slipway.training.job import RESULT_NAME, TrainingJob, TrainingResult
+from slipway.training.mirror import CheckpointMirror
+from slipway.training.processes import clear_traces, describe_end, read_failure, training_environment, worker_arguments
+from slipway.training.work_folder import WorkFolder
 
 _STOP_SECONDS = 15.0
 _STANDARD_ERROR = 2
 
 log = get_logger(__name__)
+
+
+class LocalSubmitter:
+    """The submitter that needs no cluster: the processes of all nodes run here."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def train(self, submission: Submission) -> TrainingResult:
+        """See `Submitter.train`. In a pod, whose files go with it, the checkpoints are kept in the object store too."""
+        job = submission.job
+        if not submission.work_uri:
+            return launch_training(job)
+        folder = WorkFolder(storage=ObjectStorage(self._settings), uri=submission.work_uri)
+        if folder.has_result():
+            return folder.fetch_result(job)
+        with CheckpointMirror(folder.storage, job.work_dir, folder.checkpoints_uri) as mirror:
+            if mirror.restore():
+                log.info("checkpoint fetched", uri=folder.checkpoints_uri)
+            return launch_training(job)
 
 
 def launch_training(job: TrainingJob) -> TrainingResult:
@@ -30,8 +53,7 @@ def launch_training(job: TrainingJob) -> TrainingResult:
         TrainingFailedError: with the message of the process that failed.
     """
     job.work_dir.mkdir(parents=True, exist_ok=True)
-    for stale in (job.work_dir / RESULT_NAME, job.work_dir / FAILURE_NAME, *job.work_dir.glob("crash-*.json")):
-        stale.unlink(missing_ok=True)
+    clear_traces(job.work_dir)
     log.info("starting torchrun", processes=job.num_workers, work_dir=str(job.work_dir))
     process = subprocess.Popen(
         _command(job),
@@ -53,25 +75,7 @@ def _command(job: TrainingJob) -> list[str]:
         *("--max-restarts", str(job.train.max_restarts)),
         *("--monitor-interval", "0.2"),
     ]
-    worker = [
-        *("-m", "slipway.training", "--job", str(job.write())),
-        *("--failure-file", str(job.work_dir / FAILURE_NAME)),
-        *("--launcher-pid", str(os.getpid())),
-    ]
-    return torchrun + worker
-
-
-def training_environment(num_processes: int) -> dict[str, str]:
-    """What torchrun and its processes are started with: each gets its share of the cores."""
-    cores = len(os.sched_getaffinity(0))
-    return child_environment(
-        OMP_NUM_THREADS=str(max(1, cores // num_processes)),
-        # glibc returns every large tensor to the system and faults it in again; kept, CPU training is 20 to 50 % faster.
-        MALLOC_MMAP_THRESHOLD_=str(8 << 30),
-        MALLOC_TRIM_THRESHOLD_=str(16 << 30),
-        # Without it cuBLAS has no deterministic mode.
-        CUBLAS_WORKSPACE_CONFIG=":4096:8",
-    )
+    return torchrun + worker_arguments(job.write(), job.work_dir)
 
 
 @contextmanager
@@ -109,17 +113,9 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def _raise_failure(job: TrainingJob, status: int) -> None:
-    failure = job.work_dir / FAILURE_NAME
-    if failure.exists():
-        raise TrainingFailedError(json.loads(failure.read_text())["message"])
+    message = read_failure(job.work_dir)
+    if message:
+        raise TrainingFailedError(message)
     if status == 0 and (job.work_dir / RESULT_NAME).exists():
         return
-    remedy = f"The log above has the details; started again, training goes on from the last checkpoint in {job.work_dir}."
-    crashes = sorted(job.work_dir.glob("crash-*.json"), key=lambda path: path.stat().st_mtime)
-    if crashes:
-        crash = json.loads(crashes[-1].read_text())
-        raise TrainingFailedError(f"training process {crash['rank']} failed: {crash['kind']}: {crash['message']} {remedy}")
-    raise TrainingFailedError(
-        f"a training process was killed (torchrun ended with status {status}), for want of memory perhaps: "
-        f"a smaller train.batch_size needs less. {remedy}"
-    )
+    raise TrainingFailedError(describe_end(job, status, str(job.work_dir)))

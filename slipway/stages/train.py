@@ -10,6 +10,7 @@ from typing import Any
 
 from slipway.config import Config
 from slipway.export.bundle import read_info
+from slipway.launch.submitter import Submission, choose_submitter
 from slipway.overrides import config_from_parameters
 from slipway.provenance import hash_sources, package_versions
 from slipway.settings import Settings
@@ -17,14 +18,17 @@ from slipway.stages.cache import Facts, Workplace
 from slipway.stages.runner import stage_session
 from slipway.stages.tracking import TRACKING_NAME, describe_training, join_candidate, track_training
 from slipway.storage.files import hash_json, write_json
-from slipway.training.job import ENVIRONMENT_NAME, HISTORY_NAME, TrainingJob
+from slipway.training.job import ENVIRONMENT_NAME, HISTORY_NAME, TrainingJob, describe_result
 
 
-def run_train(parameters: Mapping[str, Any], *, dataset: str, bundle: str, training: str) -> Facts:
+def run_train(parameters: Mapping[str, Any], *, dataset: str, bundle: str, training: str, dataset_uri: str = "") -> Facts:
     """Write the bundle to `bundle`; history, environment and the MLflow run's id to `training`.
 
+    `dataset_uri` is where the data set also lies for other machines, if it does.
+
     Raises:
-        TrainingFailedError: the processes failed; the message is the failing process's own.
+        TrainingFailedError: the processes failed, or found no place to run; the message is the failing process's own, or the
+            scheduler's.
     """
     config = config_from_parameters(parameters)
     with stage_session("train") as session:
@@ -32,39 +36,43 @@ def run_train(parameters: Mapping[str, Any], *, dataset: str, bundle: str, train
         key = {
             "dataset_id": dataset_id,
             "model": asdict(config.model),
-            "train": asdict(config.train),
+            "train": describe_result(config.train),
             "code": hash_sources(),
             "packages": package_versions("numpy", "onnx", "onnxruntime", "onnxscript", "torch", "torchvision"),
         }
         outputs = {"bundle": Path(bundle), "training": Path(training)}
         training_key = hash_json(key)[:32]
-        return session.produce(key, outputs, lambda place: _train(config, Path(dataset), training_key, place, session.settings))
+
+        def work(place: Workplace) -> Facts:
+            job = TrainingJob(
+                dataset_dir=Path(dataset),
+                bundle_dir=place.outputs["bundle"],
+                work_dir=place.work_dir,
+                model=config.model,
+                train=config.train,
+            )
+            submission = Submission(job=job, training_key=training_key, dataset_uri=dataset_uri, work_uri=place.work_uri)
+            return _train(config, submission, place.outputs["training"], session.settings)
+
+        return session.produce(key, outputs, work)
 
 
-def _train(config: Config, dataset: Path, training_key: str, place: Workplace, settings: Settings) -> Facts:
-    from slipway.launch.local import launch_training
-
-    job = TrainingJob(
-        dataset_dir=dataset,
-        bundle_dir=place.outputs["bundle"],
-        work_dir=place.work_dir,
-        model=config.model,
-        train=config.train,
-    )
+def _train(config: Config, submission: Submission, kept: Path, settings: Settings) -> Facts:
+    job, training_key = submission.job, submission.training_key
+    submitter = choose_submitter(settings, config.train)
     with ThreadPoolExecutor(max_workers=1) as pool:
         joining = pool.submit(join_candidate, settings, config, training_key)
         try:
-            result = launch_training(job)
+            result = submitter.train(submission)
         except BaseException as failure:
             if joining.exception() is None:
                 joining.result().finish("FAILED" if isinstance(failure, Exception) else "KILLED")
             raise
         candidate = joining.result()
-    kept = place.outputs["training"]
     kept.mkdir()
     for name in (HISTORY_NAME, ENVIRONMENT_NAME):
-        shutil.copyfile(place.work_dir / name, kept / name)
-    facts = describe_training(config, read_info(place.outputs["bundle"]).dataset_id, training_key, result)
+        shutil.copyfile(job.work_dir / name, kept / name)
+    facts = describe_training(config, read_info(job.bundle_dir).dataset_id, training_key, result)
     write_json(kept / TRACKING_NAME, asdict(facts))
     track_training(candidate, kept)
     candidate.finish("FINISHED")

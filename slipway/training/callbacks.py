@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from slipway.log import get_logger
 from slipway.storage.files import write_json
-from slipway.training.checkpoints import BEST_NAME, LAST_NAME, encode_checkpoint, write_checkpoint
+from slipway.training.checkpoints import encode_checkpoint, write_checkpoint
 from slipway.training.history import find_best, should_stop
-from slipway.training.job import HISTORY_NAME
+from slipway.training.job import BEST_NAME, HISTORY_NAME, LAST_NAME
 
 if TYPE_CHECKING:
     from slipway.training.trainer import Trainer

@@ -15,8 +15,6 @@ from slipway.errors import CheckpointError
 from slipway.storage.files import write_bytes
 from slipway.training.history import EpochReport
 
-LAST_NAME = "last.pt"
-BEST_NAME = "best.pt"
 FORMAT_VERSION = 1
 _DIGEST_BYTES = 32
 
@@ -66,23 +64,32 @@ def read_checkpoint(path: Path, fingerprint: str) -> Checkpoint:
     Raises:
         CheckpointError: it is missing, damaged, of another version, or of a training with another data set or configuration.
     """
-    remedy = f"Remove {path.parent} to start anew, or train with the data set and configuration it was made with."
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing. {remedy}")
-    stored = path.read_bytes()
+        raise CheckpointError(f"{path} is missing. {_remedy(path)}")
+    return decode_checkpoint(path.read_bytes(), fingerprint, path=path)
+
+
+def decode_checkpoint(stored: bytes, fingerprint: str, *, path: Path) -> Checkpoint:
+    """The inverse of `encode_checkpoint`, for bytes that stand in `path`; raises as `read_checkpoint` does."""
     archive = stored[:-_DIGEST_BYTES]
     if hashlib.sha256(archive).digest() != stored[-_DIGEST_BYTES:]:
-        raise CheckpointError(f"{path} is damaged (it was truncated or altered since it was written). {remedy}")
+        raise CheckpointError(f"{path} is damaged (it was truncated or altered since it was written). {_remedy(path)}")
     try:
         content: Mapping[str, Any] = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
         version = content["format_version"]
         if version != FORMAT_VERSION:
-            raise CheckpointError(f"{path}: format version {version}; this Slipway reads version {FORMAT_VERSION}. {remedy}")
+            raise CheckpointError(
+                f"{path}: format version {version}; this Slipway reads version {FORMAT_VERSION}. {_remedy(path)}"
+            )
         state = {field.name: content[field.name] for field in fields(Checkpoint)}
         history = [EpochReport(**entry) for entry in state.pop("history")]
         checkpoint = Checkpoint(**state, history=history)
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged ({str(error).splitlines()[0]}). {remedy}") from None
+        raise CheckpointError(f"{path} is damaged ({str(error).splitlines()[0]}). {_remedy(path)}") from None
     if checkpoint.fingerprint != fingerprint:
-        raise CheckpointError(f"{path} belongs to a training with another data set or configuration. {remedy}")
+        raise CheckpointError(f"{path} belongs to a training with another data set or configuration. {_remedy(path)}")
     return checkpoint
+
+
+def _remedy(path: Path) -> str:
+    return f"Remove {path.parent} to start anew, or train with the data set and configuration it was made with."

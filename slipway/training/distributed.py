@@ -70,6 +70,14 @@ class Workers:
         dist.all_gather_object(arrays, array)
         return np.concatenate(arrays)
 
+    def share(self, content: bytes | None) -> bytes | None:
+        """The main process's `content`, on every process."""
+        if self.size == 1:
+            return content
+        holder = [content]
+        dist.broadcast_object_list(holder, src=0, device=self.device)
+        return holder[0]
+
     def wait_for_all(self) -> None:
         """Return once every process has come here."""
         if self.size > 1:
@@ -97,9 +105,10 @@ def _choose_device(group: ProcessGroup, num_gpus: int) -> torch.device:
     if num_gpus == 0:
         return torch.device("cpu")
     visible = torch.cuda.device_count()
-    if visible < num_gpus:  # asked by every process alike: one that goes on alone would wait for the others
+    needed = max(num_gpus, group.local_world_size)  # all nodes' processes may run on this machine
+    if visible < needed:  # asked by every process alike: one that goes on alone would wait for the others
         raise ConfigError(
-            f"train.num_gpus is {num_gpus}, but PyTorch sees {visible} GPU(s) on this machine. "
+            f"train.num_gpus is {num_gpus} and {needed} are needed here, but PyTorch sees {visible} GPU(s) on this machine. "
             "Set train.num_gpus to what there is, or 0 to train on the CPU."
         )
     device = torch.device("cuda", group.local_rank)

@@ -18,10 +18,32 @@ RESULT_NAME = "result.json"
 HISTORY_NAME = "history.json"
 ENVIRONMENT_NAME = "environment.json"
 FAILURE_NAME = "failure.json"
+LAST_NAME = "last.pt"
+BEST_NAME = "best.pt"
 
-_WITHOUT_EFFECT = (
+_SPREAD = (
     "num_processes", "num_gpus", "num_nodes", "launcher", "schedule_seconds", "max_restarts", "checkpoint_steps",
 )  # fmt: skip
+"""Settings that say where the work is done, not what is worked out."""
+
+
+def describe_learning(train: TrainConfig) -> dict[str, Any]:
+    """The settings without those that only say where the work is done: what a training may go on with from its checkpoint."""
+    return {name: value for name, value in asdict(train).items() if name not in _SPREAD}
+
+
+def describe_result(train: TrainConfig) -> dict[str, Any]:
+    """What decides a training's result up to the order of its sums.
+
+    To `describe_learning` that adds how many processes there are in all, since augmentation and batch normalisation are each
+    process's own, and whether they compute on GPUs, which decides the precision. How they are spread over nodes is left out.
+    """
+    return {**describe_learning(train), "num_workers": count_workers(train), "on_gpus": train.num_gpus > 0}
+
+
+def count_workers(train: TrainConfig) -> int:
+    """Training processes over all nodes."""
+    return train.num_nodes * (train.num_gpus or train.num_processes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +61,12 @@ class TrainingJob:
 
     @property
     def num_workers(self) -> int:
-        """Processes that torchrun starts."""
-        return self.train.num_gpus or self.train.num_processes
+        """Training processes over all nodes."""
+        return count_workers(self.train)
 
     def fingerprint(self, dataset_id: str) -> str:
         """Hash of all that decides the weights; how the work is spread over processes is left out."""
-        train = {name: value for name, value in asdict(self.train).items() if name not in _WITHOUT_EFFECT}
-        return hash_json({"dataset_id": dataset_id, "model": asdict(self.model), "train": train})
+        return hash_json({"dataset_id": dataset_id, "model": asdict(self.model), "train": describe_learning(self.train)})
 
     def to_json(self) -> dict[str, Any]:
         """The inverse of `from_json`."""

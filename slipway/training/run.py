@@ -10,10 +10,10 @@ from slipway.settings import ProcessGroup
 from slipway.storage.files import write_json
 from slipway.tasks.registry import load_task, load_training_task
 from slipway.training.callbacks import Callback, CheckpointWriter, EarlyStopping, HistoryWriter, ProgressLog
-from slipway.training.checkpoints import BEST_NAME, LAST_NAME, read_checkpoint
+from slipway.training.checkpoints import decode_checkpoint, read_checkpoint
 from slipway.training.distributed import Workers, join_workers
 from slipway.training.history import find_best
-from slipway.training.job import ENVIRONMENT_NAME, TrainingJob, TrainingResult
+from slipway.training.job import BEST_NAME, ENVIRONMENT_NAME, LAST_NAME, TrainingJob, TrainingResult
 from slipway.training.trainer import Trainer, make_deterministic
 
 log = get_logger(__name__)
@@ -55,8 +55,10 @@ def open_trainer(job: TrainingJob, dataset: Dataset, workers: Workers, *others: 
         ],
     )
     last = job.work_dir / LAST_NAME
-    if last.exists():
-        trainer.restore(read_checkpoint(last, trainer.fingerprint))
+    # The main process's for all: on other machines the file is missing, or older.
+    stored = workers.share(last.read_bytes() if workers.is_main and last.exists() else None)
+    if stored is not None:
+        trainer.restore(decode_checkpoint(stored, trainer.fingerprint, path=last))
     return trainer
 
 

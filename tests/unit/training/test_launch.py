@@ -17,8 +17,7 @@ from slipway.config import ModelConfig
 from slipway.errors import TrainingFailedError
 from slipway.export.bundle import read_bundle
 from slipway.launch.local import launch_training
-from slipway.training.checkpoints import BEST_NAME, LAST_NAME
-from slipway.training.job import ENVIRONMENT_NAME, HISTORY_NAME, TrainingJob
+from slipway.training.job import BEST_NAME, ENVIRONMENT_NAME, HISTORY_NAME, LAST_NAME, TrainingJob
 
 LAUNCH = """
 import sys

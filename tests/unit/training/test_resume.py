@@ -7,9 +7,9 @@ import torch
 from slipway.config import ModelConfig
 from slipway.errors import CheckpointError, NonFiniteLossError
 from slipway.training.callbacks import Callback
-from slipway.training.checkpoints import BEST_NAME, LAST_NAME, read_checkpoint
+from slipway.training.checkpoints import read_checkpoint
 from slipway.training.history import find_best
-from slipway.training.job import HISTORY_NAME
+from slipway.training.job import BEST_NAME, HISTORY_NAME, LAST_NAME
 
 
 class CrashError(Exception):

@@ -1,0 +1,296 @@
+"""One node of a training over several, as a pod runs it: `python -m slipway.training.node --work-uri s3://... --index 0`.
+
+It fetches the job and its data set, then runs torchrun until the training has an end. Node 0 holds the rendezvous, keeps the
+checkpoints in the object store and publishes the result; when that is done, all is done, and whoever started the nodes ends the
+others, which until then stand ready to meet it again. Imports no torch.
+"""
+
+import argparse
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+
+from slipway.errors import SlipwayError, StorageError, TrainingFailedError
+from slipway.log import configure_logging, get_logger
+from slipway.settings import load_settings
+from slipway.storage.objects import ObjectStorage
+from slipway.training.job import FAILURE_NAME, TrainingJob
+from slipway.training.mirror import CheckpointMirror
+from slipway.training.processes import clear_traces, describe_end, read_failure, training_environment, worker_arguments
+from slipway.training.torchrun import RENDEZVOUS_LOST
+from slipway.training.work_folder import WorkFolder
+
+FAILED_FOR_GOOD = 70
+"""Exit status of a node after a failure that another start cannot mend; its termination message says which."""
+TERMINATION_FILE = Path("/dev/termination-log")
+PORT = 29500
+"""Of the rendezvous, on node 0."""
+_MESSAGE_CHARACTERS = 3000  # Kubernetes keeps 4096 bytes
+_LOOK_SECONDS = 0.1
+_STOP_SECONDS = 10.0
+_LINGER_SECONDS = 3.0
+"""A node that failed waits so long before it ends, so that the others, which are ended with it, can say what they saw."""
+_RESOLVE_SECONDS = 600.0
+_RETURN_SECONDS = 3600.0
+"""How long another node waits for node 0 to come back, or to be ended because node 0 has finished: export and upload included."""
+_JOIN_SECONDS = 600
+_SHORT_ROUND_SECONDS = 30.0
+_MAX_SHORT_ROUNDS = 5
+_BETWEEN_ROUNDS_SECONDS = 1.0
+_ADDRESS_IN_EACH_ROUND = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+"""torchrun says where the processes meet in the first round only, unless told so: a node that joins later would wait in vain."""
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeFailure:
+    """Why a node failed for good; its container's termination message."""
+
+    kind: str
+    message: str
+    at: float
+    """Seconds since the epoch: of several nodes' failures the earliest is the cause."""
+
+    def write(self, path: Path) -> None:
+        """Leave it where Kubernetes looks for it."""
+        content = asdict(self) | {"message": self.message[:_MESSAGE_CHARACTERS]}
+        path.write_text(json.dumps(content))
+
+    @classmethod
+    def parse(cls, text: str) -> "NodeFailure | None":
+        """Read a termination message; None where it is of another kind, such as a log's last lines."""
+        try:
+            content = json.loads(text)
+            return cls(kind=content["kind"], message=content["message"], at=float(content["at"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A node's place among the nodes."""
+
+    index: int
+    address: str
+    """Its own stable name, under which the others reach it. Ranks follow the order of these, so node 0's must be the first."""
+    leader: str
+    """Node 0's."""
+    port: int = PORT
+
+    @classmethod
+    def from_name(cls, index: int, name: str, port: int = PORT) -> "Place":
+        """The place of a pod of an Indexed Job or JobSet: its own full name is `<job>-<index>.<service>.<...>`."""
+        host, dot, domain = name.partition(".")
+        prefix, dash, own = host.rpartition("-")
+        if not (dash and own == str(index)):
+            raise TrainingFailedError(
+                f"this node's name is {name!r}, which does not end its first part with -{index}: it is no pod of an Indexed Job "
+                "with a subdomain. Give --address and --leader."
+            )
+        return cls(index=index, address=name, leader=f"{prefix}-0{dot}{domain}", port=port)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the node to the training's end; the process's exit status."""
+    parser = argparse.ArgumentParser(prog="python -m slipway.training.node", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--work-uri", required=True, help="folder that all nodes and the launcher share")
+    parser.add_argument("--index", type=int, required=True, help="this node's number, from 0")
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/slipway-node"), help="for this node's files")  # noqa: S108 - a pod's own
+    parser.add_argument("--address", default="", help="name or address of this node; the pod's own full name by default")
+    parser.add_argument("--leader", default="", help="name or address of node 0; taken from the pod's own name by default")
+    parser.add_argument("--port", type=int, default=PORT, help="of the rendezvous on node 0")
+    parser.add_argument("--failure-file", type=Path, default=TERMINATION_FILE, help="where to say why training failed for good")
+    options = parser.parse_args(arguments)
+    settings = load_settings()
+    configure_logging(settings.log_format)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    folder = WorkFolder(storage=ObjectStorage(settings), uri=options.work_uri)
+    try:
+        if options.address:
+            place = Place(index=options.index, address=options.address, leader=options.leader, port=options.port)
+        else:
+            place = Place.from_name(options.index, socket.getfqdn(), options.port)
+        Node(place, folder, options.folder).run()
+    except StorageError as error:  # not the training's fault, and perhaps gone at the next start
+        log.error("node failed", index=options.index, kind=type(error).__name__, error=str(error))
+        NodeFailure(kind=type(error).__name__, message=str(error), at=time.time()).write(options.failure_file)
+        return 1
+    except SlipwayError as error:
+        log.error("node failed", index=options.index, kind=type(error).__name__, error=str(error))
+        NodeFailure(kind=type(error).__name__, message=str(error), at=time.time()).write(options.failure_file)
+        time.sleep(_LINGER_SECONDS)
+        return FAILED_FOR_GOOD
+    return 0
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """End torchrun and copy what is left to copy, instead of ending on the spot."""
+    sys.exit(128 + number)
+
+
+class Node:
+    """A node at work."""
+
+    def __init__(self, place: Place, shared: WorkFolder, folder: Path) -> None:
+        self._place = place
+        self._shared = shared
+        self._folder = folder
+
+    def run(self) -> None:
+        """Take part until there is a result.
+
+        Raises:
+            TrainingFailedError: starting again cannot mend it.
+            StorageError: the object store does not answer, or lacks the data set.
+        """
+        if self._shared.has_result():
+            return
+        shared = self._shared.read_job()
+        job = shared.place(self._folder)
+        job.work_dir.mkdir(parents=True, exist_ok=True)
+        if not job.dataset_dir.exists():
+            self._shared.storage.download_folder(shared.dataset_uri, job.dataset_dir)
+        job.write()
+        if self._place.index == 0:
+            self._lead(job)
+        else:
+            self._take_part(job)
+
+    def _lead(self, job: TrainingJob) -> None:
+        with CheckpointMirror(self._shared.storage, job.work_dir, self._shared.checkpoints_uri) as mirror:
+            if mirror.restore():
+                log.info("checkpoint fetched", uri=self._shared.checkpoints_uri)
+            rounds = _Rounds()
+            while not self._run_torchrun(job):
+                rounds.count()
+            self._shared.publish_result(job)
+        log.info("result published", uri=self._shared.uri)
+
+    def _take_part(self, job: TrainingJob) -> None:
+        """Meet node 0 again and again: what it has not finished may need this node. Whoever started the nodes ends this one."""
+        rounds = _Rounds()
+        _await_name(self._place.leader)
+        while True:
+            if self._run_torchrun(job):
+                _await_leader(self._place, present=False)
+            else:
+                rounds.count()
+            _await_leader(self._place, present=True)
+
+    def _run_torchrun(self, job: TrainingJob) -> bool:
+        """One round of torchrun; whether it ended well. False where the nodes lost each other: another round may go better.
+
+        Raises:
+            TrainingFailedError: the training itself failed.
+        """
+        clear_traces(job.work_dir)
+        log.info("starting torchrun", node=self._place.index, nodes=job.train.num_nodes, leader=self._place.leader)
+        with ExitStack() as stack:
+            environment = training_environment(_per_node(job)) | _ADDRESS_IN_EACH_ROUND
+            process = subprocess.Popen(self._command(job), env=environment, stdin=subprocess.DEVNULL)
+            stack.callback(_end, process)
+            while process.poll() is None and not (job.work_dir / FAILURE_NAME).exists():
+                time.sleep(_LOOK_SECONDS)
+        message = read_failure(job.work_dir)
+        if message:
+            raise TrainingFailedError(message)
+        if process.returncode not in (0, RENDEZVOUS_LOST):
+            raise TrainingFailedError(describe_end(job, process.returncode, self._shared.checkpoints_uri))
+        return process.returncode == 0
+
+    def _command(self, job: TrainingJob) -> list[str]:
+        place, is_host = self._place, int(self._place.index == 0)
+        return [
+            *(sys.executable, "-m", "slipway.training.torchrun"),
+            *("--nnodes", str(job.train.num_nodes), "--nproc-per-node", str(_per_node(job))),
+            *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"{place.leader}:{place.port}", "--rdzv-id", "slipway"),
+            *("--rdzv-conf", f"is_host={is_host},join_timeout={max(_JOIN_SECONDS, 2 * job.train.schedule_seconds)}"),
+            *("--local-addr", place.address),
+            *("--max-restarts", str(job.train.max_restarts), "--monitor-interval", "0.2"),
+            *worker_arguments(job.work_dir / "job.json", job.work_dir),
+        ]
+
+
+def _per_node(job: TrainingJob) -> int:
+    return job.train.num_gpus or job.train.num_processes
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End torchrun; its processes end with it."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class _Rounds:
+    """Rounds of torchrun that ended because the nodes lost each other: any number, but few that end as soon as they begin."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._num_short = 0
+
+    def count(self) -> None:
+        """A round has ended, and the next one begins after a breath."""
+        short = time.monotonic() - self._begun < _SHORT_ROUND_SECONDS
+        self._num_short = self._num_short + 1 if short else 0
+        if self._num_short >= _MAX_SHORT_ROUNDS:
+            raise TrainingFailedError(
+                f"the nodes did not come together {_MAX_SHORT_ROUNDS} times in a row. The log above has torchrun's own reasons; "
+                "a network policy that keeps the workers from each other is a likely one."
+            )
+        time.sleep(_BETWEEN_ROUNDS_SECONDS)
+        self._begun = time.monotonic()
+
+
+def _await_name(name: str) -> None:
+    """Return once `name` resolves: a pod's name does so a moment after its start."""
+    deadline = time.monotonic() + _RESOLVE_SECONDS
+    while not _resolves(name):
+        if time.monotonic() > deadline:
+            raise TrainingFailedError(f"the name {name} does not resolve after {_RESOLVE_SECONDS:g} s: node 0 has not started.")
+        time.sleep(_BETWEEN_ROUNDS_SECONDS)
+
+
+def _resolves(name: str) -> bool:
+    try:
+        socket.getaddrinfo(name, None)
+    except socket.gaierror:
+        return False
+    return True
+
+
+def _await_leader(place: Place, *, present: bool) -> None:
+    """Return once node 0 holds a rendezvous, or no longer does."""
+    deadline = time.monotonic() + _RETURN_SECONDS
+    while _answers(place) != present:
+        if time.monotonic() > deadline:
+            raise TrainingFailedError(
+                f"node 0 ({place.leader}:{place.port}) was expected to {'come back' if present else 'finish'} "
+                f"within {_RETURN_SECONDS:g} s and did not."
+            )
+        time.sleep(_BETWEEN_ROUNDS_SECONDS)
+
+
+def _answers(place: Place) -> bool:
+    try:
+        socket.create_connection((place.leader, place.port), timeout=2.0).close()
+    except OSError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
