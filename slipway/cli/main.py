@@ -29,6 +29,7 @@ app.command("serve")(serving.serve)
 app.command("predict")(serving.predict)
 app.command("models")(models.models)
 app.command("rollback")(models.rollback)
+app.command("split")(models.split)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
 

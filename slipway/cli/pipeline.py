@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from slipway.cli.exits import EXIT_CANCELLED, EXIT_FAILED, EXIT_REFUSED
-from slipway.cli.options import Overrides, Preset
+from slipway.cli.options import ImageTag, Overrides, Preset, Registry
 
 
 def run(overrides: Overrides = None, preset: Preset = None) -> None:
@@ -45,12 +45,15 @@ def compile_ir(
     overrides: Overrides = None,
     preset: Preset = None,
     output: Annotated[Path, typer.Option(help="file to write")] = Path("training.yaml"),
+    registry: Registry = "",
+    image_tag: ImageTag = "",
 ) -> None:
     """Write the pipeline's IR YAML, ready for `kfp run submit` or the dashboard."""
     from pipelines.compile import compile_training
+    from pipelines.images import choose_images
     from slipway.overrides import load_config
 
-    digest = compile_training(load_config(preset, overrides or []), output)
+    digest = compile_training(load_config(preset, overrides or []), output, choose_images(registry, image_tag))
     typer.echo(f"{output}  sha256:{digest[:16]}")
 
 
@@ -63,8 +66,11 @@ def submit(
     timeout_seconds: Annotated[int, typer.Option(min=1, help="how long to follow the run")] = 24 * 3600,
     follow: Annotated[bool, typer.Option(help="wait for the run to end")] = True,
     caching: Annotated[bool, typer.Option(help="let KFP reuse tasks whose inputs have not changed")] = True,
+    registry: Registry = "",
+    image_tag: ImageTag = "",
 ) -> None:
     """Send the pipeline to a KFP endpoint, follow it, and exit 0 only when it SUCCEEDED."""
+    from pipelines.images import choose_images
     from pipelines.submit import submit_from_command_line
     from slipway.overrides import load_config
 
@@ -72,6 +78,7 @@ def submit(
     succeeded = submit_from_command_line(
         config,
         endpoint=endpoint,
+        images=choose_images(registry, image_tag),
         experiment=experiment,
         run_name=run_name,
         timeout_seconds=timeout_seconds,

@@ -89,7 +89,9 @@ def print_summary(summary: Mapping[str, Any], settings: Settings) -> None:
         console.print(_metrics_table(summary["metrics"], summary["champion_metrics"]))
     if summary["error"]:
         console.print(Text(f"error: {summary['error']}", style="bold red"))
-        console.print(f"logs    {settings.runs_dir / summary['run_id'] / 'logs'}", markup=False)
+        logs = settings.runs_dir / summary["run_id"] / "logs"
+        if logs.exists():  # a pod's are the cluster's to keep
+            console.print(f"logs    {logs}", markup=False)
     if summary["report"]:
         console.print(f"report  {summary['report']}", markup=False)
     if summary["serving_version"]:

@@ -12,10 +12,11 @@ def report(
 ) -> None:
     """Show a run: its stages, the gate's decision, the metrics, and where the HTML report lies."""
     from slipway.settings import load_settings
-    from slipway.stages.record import latest_run, summarize
+    from slipway.stages.record import summarize
+    from slipway.stages.state import find_run
 
     settings = load_settings()
-    summary = summarize(settings.runs_dir / (run or latest_run(settings.runs_dir)))
+    summary = summarize(find_run(settings, run))
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
         return

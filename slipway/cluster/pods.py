@@ -90,10 +90,12 @@ def read_log_tail(cluster: Cluster, namespace: str, pod: str, container: str, *,
     from kubernetes.client import ApiException
 
     try:
-        text = cluster.core.read_namespaced_pod_log(pod, namespace, container=container, tail_lines=_LOG_LINES, previous=previous)
+        response = cluster.core.read_namespaced_pod_log(
+            *(pod, namespace), container=container, tail_lines=_LOG_LINES, previous=previous, _preload_content=False
+        )  # unparsed: the client would turn a log that happens to be JSON into something else
     except ApiException:  # the pod is gone, or the container has not begun: what is asked for is a help, not the result
         return ""
-    return str(text or "").strip()[-_LOG_CHARACTERS:]
+    return str(response.data.decode(errors="replace")).strip()[-_LOG_CHARACTERS:]
 
 
 def list_pods(cluster: Cluster, namespace: str, label_selector: str) -> Iterator["V1Pod"]:

@@ -11,20 +11,21 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from slipway.deploy.target import Candidate, Endpoint
 from slipway.errors import DeployError
+from slipway.export.bundle import Bundle, copy_bundle, read_bundle, read_info
 from slipway.serving.record import (
+    POINTER_NAME,
     ServedVersion,
     ServingRecord,
     pointer_path,
     read_pointer,
     read_serving,
     serving_folder,
+    succeed,
     write_pointer,
 )
 from slipway.settings import Settings, child_environment
@@ -60,9 +61,20 @@ class LocalTarget:
         """See `DeployTarget.read_serving`."""
         return read_serving(self.settings, model_name)
 
-    def bundle_folder(self, model_name: str, version: str, bundle_id: str) -> Path:
-        """See `DeployTarget.bundle_folder`. The id keeps apart versions of two registries that count alike."""
-        return serving_folder(self.settings, model_name) / "versions" / f"{version}-{bundle_id[:_BUNDLE_ID_CHARACTERS]}"
+    def list_serving(self) -> list[ServingRecord]:
+        """See `DeployTarget.list_serving`."""
+        return [read_pointer(path) for path in sorted(self.settings.serving_dir.glob(f"*/{POINTER_NAME}"))]
+
+    def store_bundle(self, model_name: str, version: str, bundle_dir: Path) -> str:
+        """See `DeployTarget.store_bundle`. The id keeps apart versions of two registries that count alike."""
+        bundle_id = read_info(bundle_dir).bundle_id
+        folder = serving_folder(self.settings, model_name) / "versions" / f"{version}-{bundle_id[:_BUNDLE_ID_CHARACTERS]}"
+        copy_bundle(bundle_dir, folder)
+        return str(folder)
+
+    def read_bundle(self, served: ServedVersion, folder: Path) -> Bundle:  # noqa: ARG002 - it lies on this machine
+        """See `DeployTarget.read_bundle`."""
+        return read_bundle(Path(served.bundle_uri))
 
     @contextmanager
     def dark_launch(self, candidate: Candidate, *, timeout_seconds: float) -> Iterator[Endpoint]:
@@ -86,18 +98,14 @@ class LocalTarget:
     def promote(self, candidate: Candidate) -> ServingRecord:
         """See `DeployTarget.promote`."""
         current = self.read_serving(candidate.model_name)
-        previous = None if current is None else ServedVersion(**_values(current))
-        if current is not None and current.bundle_id == candidate.served.bundle_id:  # registered anew: no way back to itself
-            previous = current.previous
-        record = ServingRecord(
-            **_values(candidate.served),
-            model_name=candidate.model_name,
-            promoted_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            confirmed=False,
-            previous=previous,
-        )
+        record = succeed(current, candidate.served, model_name=candidate.model_name)
         write_pointer(pointer_path(self.settings, candidate.model_name), record)
         return record
+
+    @contextmanager
+    def serving_endpoint(self, record: ServingRecord, *, timeout_seconds: float) -> Iterator[Endpoint | None]:  # noqa: ARG002
+        """See `DeployTarget.serving_endpoint`. Whoever follows the pointer does so by itself."""
+        yield None
 
     def confirm(self, model_name: str) -> ServingRecord:
         """See `DeployTarget.confirm`."""
@@ -117,20 +125,16 @@ class LocalTarget:
     def remove_unused(self, model_name: str) -> None:
         """See `DeployTarget.remove_unused`."""
         record = read_serving(self.settings, model_name)
-        kept = {entry.bundle_dir for entry in (record, record and record.previous) if entry is not None}
+        kept = {Path(entry.bundle_uri) for entry in (record, record and record.previous) if entry is not None}
         folder = serving_folder(self.settings, model_name) / "versions"
         for entry in folder.iterdir() if folder.exists() else ():
             if entry not in kept:
                 shutil.rmtree(entry, ignore_errors=True)
 
 
-def _values(served: ServedVersion) -> dict[str, Any]:
-    return {field.name: getattr(served, field.name) for field in fields(ServedVersion)}
-
-
 def _predictor_arguments(candidate: Candidate, port_file: Path) -> list[str]:
     return [
-        *("--bundle", str(candidate.bundle.root)),
+        *("--bundle", candidate.served.bundle_uri),
         *("--name", candidate.model_name),
         *("--version", candidate.served.version),
         *("--host", _HOST),

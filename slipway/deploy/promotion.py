@@ -1,21 +1,26 @@
 """Bringing a gated bundle into service, and going back.
 
-The order is the point: register, dark launch, golden examples, promote, alias. Whatever fails, what served goes on serving
-and the alias stays where it was; the error says both.
+The order is the point: register, dark launch, golden examples, promote, golden examples again, SLO, alias. Whatever fails, what
+served goes on serving and the alias stays where it was; the error says both.
 """
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from slipway.deploy.local import LocalTarget
-from slipway.deploy.target import Candidate, DeployTarget
+from slipway.config import DeployConfig
+from slipway.deploy.bundles import publish_bundle
+from slipway.deploy.slo import SloPolicy, watch_slo
+from slipway.deploy.target import Candidate, DeployTarget, Endpoint
+from slipway.deploy.targets import open_target
 from slipway.errors import BundleError, DeployError, RegistryError, SlipwayError
-from slipway.export.bundle import Bundle, copy_bundle, read_bundle
+from slipway.export.bundle import Bundle, read_bundle
 from slipway.log import get_logger
-from slipway.serving.record import ServedVersion, ServingRecord
+from slipway.serving.record import ServedVersion, ServingRecord, succeed
 from slipway.settings import Settings
+from slipway.storage.uri import is_remote
 from slipway.tracking.registry import CHALLENGER, CHAMPION, Lineage, ModelRegistry
 
 _LOCK_FACTOR = 4
@@ -43,6 +48,23 @@ class SmokePolicy:
 
     tolerance: float
     timeout_seconds: float
+    slo: SloPolicy | None = None
+    """What it must show once it serves, where the target can ask it then."""
+
+    @classmethod
+    def of(cls, config: DeployConfig) -> "SmokePolicy":
+        """What the settings say."""
+        watch = SloPolicy(seconds=config.slo_seconds, max_error_rate=config.slo_error_rate, max_latency_ms=config.slo_latency_ms)
+        return cls(
+            tolerance=config.smoke_tolerance,
+            timeout_seconds=config.timeout_seconds,
+            slo=watch if config.slo_seconds else None,
+        )
+
+    @property
+    def lock_seconds(self) -> float:
+        """How long a deployment may wait for another one."""
+        return _LOCK_FACTOR * self.timeout_seconds + (self.slo.seconds if self.slo else 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +90,7 @@ def deploy_challenger(
         DeployError: it was not promoted; the message says why, and what still serves.
     """
     name, bundle_id = challenger.model_name, challenger.lineage.bundle_id
-    deployer = _Deployer(target or LocalTarget(settings=settings), ModelRegistry(settings), name, policy)
+    deployer = _Deployer(settings, target or open_target(settings), name, policy)
     if challenger.lineage.gate != "passed":
         raise DeployError(f"The gate refused bundle {bundle_id}: {' '.join(challenger.lineage.gate_reasons)}")
     with deployer.exclusively() as serving:
@@ -89,7 +111,7 @@ def roll_back(
     Raises:
         DeployError: there is nothing to go back to, or it does not answer; the message says what still serves.
     """
-    deployer = _Deployer(target or LocalTarget(settings=settings), ModelRegistry(settings), model_name, policy)
+    deployer = _Deployer(settings, target or open_target(settings), model_name, policy)
     with deployer.exclusively() as serving:
         if serving is None:
             raise DeployError("There is nothing to go back from.")
@@ -102,23 +124,24 @@ def roll_back(
 class _Deployer:
     """The steps of one change of what serves under one name."""
 
-    def __init__(self, target: DeployTarget, registry: ModelRegistry, model_name: str, policy: SmokePolicy) -> None:
+    def __init__(self, settings: Settings, target: DeployTarget, model_name: str, policy: SmokePolicy) -> None:
+        self._settings = settings
         self._target = target
-        self._registry = registry
+        self._registry = ModelRegistry(settings)
         self._name = model_name
         self._policy = policy
 
     @contextmanager
     def exclusively(self) -> Iterator[ServingRecord | None]:
-        """What serves now, while no other process may change it. Errors inside say that it still does."""
-        with self._target.lock(self._name, timeout_seconds=_LOCK_FACTOR * self._policy.timeout_seconds):
+        """What serves now, while no other process may change it. Errors inside say what serves after them."""
+        with self._target.lock(self._name, timeout_seconds=self._policy.lock_seconds):
             serving = self._target.read_serving(self._name)
             try:
-                if serving is not None and not serving.confirmed and self.is_registered(serving):
-                    serving = self._confirm(serving)
+                if serving is not None and not serving.confirmed:
+                    serving = self._settle(serving)
                 yield serving
             except SlipwayError as error:
-                raise DeployError(f"{error} {_say_what_serves(self._name, serving)}") from error
+                raise DeployError(f"{error} {self._say_what_serves(serving)}") from error
 
     def is_registered(self, serving: ServingRecord) -> bool:
         """Whether the registry still knows what serves; its file may have been removed, or another registry be in use."""
@@ -127,30 +150,33 @@ class _Deployer:
     def introduce(self, challenger: Challenger) -> Deployment:
         """Register the bundle as a version and let it serve."""
         source = read_bundle(challenger.bundle_dir)
-        if source.info.bundle_id != challenger.lineage.bundle_id:
+        lineage = challenger.lineage
+        if source.info.bundle_id != lineage.bundle_id:
             raise DeployError(f"{source.root} holds bundle {source.info.bundle_id}, not the one that was evaluated.")
         version = self._registry.register_version(
-            self._name, challenger.lineage, tracking_run_id=challenger.tracking_run_id, bundle_dir=challenger.bundle_dir
-        )
-        self._registry.set_alias(self._name, CHALLENGER, version.version)
-        folder = self._target.bundle_folder(self._name, version.version, source.info.bundle_id)
+            self._name,
+            lineage,
+            tracking_run_id=challenger.tracking_run_id,
+            bundle_dir=challenger.bundle_dir,
+            source_uri=publish_bundle(self._settings, self._name, challenger.bundle_dir),
+        ).version
+        self._registry.set_alias(self._name, CHALLENGER, version)
         served = ServedVersion(
-            version=version.version,
-            bundle_id=source.info.bundle_id,
-            bundle_dir=folder,
-            run_id=challenger.lineage.run_id,
-            dataset_id=challenger.lineage.dataset_id,
+            version=version,
+            bundle_id=lineage.bundle_id,
+            bundle_uri=self._target.store_bundle(self._name, version, challenger.bundle_dir),
+            run_id=lineage.run_id,
+            dataset_id=lineage.dataset_id,
+            code_version=lineage.code_version,
+            ir_hash=lineage.ir_hash,
             evaluated_against=challenger.evaluated_against,
         )
-        return self._launch(served, copy_bundle(challenger.bundle_dir, folder))
+        return self._launch(served, source)
 
     def reinstate(self, served: ServedVersion) -> Deployment:
-        """Let a version that served or may serve do so again; its bundle comes from the registry where it is gone here."""
-        try:
-            bundle = read_bundle(served.bundle_dir)
-        except BundleError:
-            bundle = self._registry.download_bundle(self._registry.get_version(self._name, served.version), served.bundle_dir)
-        return self._launch(served, bundle)
+        """Let a version that served or may serve do so again; its bundle comes from the registry where the target has lost it."""
+        with tempfile.TemporaryDirectory(prefix="slipway-rollback-") as folder:
+            return self._launch(*obtain_bundle(self._target, self._registry, self._name, served, Path(folder)))
 
     def look_up_again(self, served: ServedVersion) -> ServedVersion:
         """A version that served before, under the number that the registry knows it by now."""
@@ -166,30 +192,15 @@ class _Deployer:
         """A version of the registry that the gate let through."""
         if not version:
             raise DeployError("There is no previous version to go back to; name one of `slipway models` with --to.")
-        found = self._registry.get_version(self._name, version)
-        if found.gate != "passed":
-            raise DeployError(f"Version {version} was not let through by the gate, so it may not serve.")
-        return ServedVersion(
-            version=found.version,
-            bundle_id=found.bundle_id,
-            bundle_dir=self._target.bundle_folder(self._name, found.version, found.bundle_id),
-            run_id=found.run_id,
-            dataset_id=found.dataset_id,
-            evaluated_against=None,
-        )
+        return find_servable(self._registry, self._name, version)
 
     def _launch(self, served: ServedVersion, bundle: Bundle) -> Deployment:
-        from slipway.deploy.smoke import check_golden_examples
-
         candidate = Candidate(model_name=self._name, served=served, bundle=bundle)
-        timeout_seconds = self._policy.timeout_seconds
         try:
-            with self._target.dark_launch(candidate, timeout_seconds=timeout_seconds) as endpoint:
-                difference = check_golden_examples(
-                    endpoint, bundle, tolerance=self._policy.tolerance, timeout_seconds=timeout_seconds
-                )
+            with self._target.dark_launch(candidate, timeout_seconds=self._policy.timeout_seconds) as endpoint:
+                difference = self._ask_golden_examples(endpoint, bundle)
             record = self._promote(candidate)
-        except DeployError as error:
+        except SlipwayError as error:
             with suppress(RegistryError):
                 self._registry.set_tag(self._name, served.version, "deploy", f"failed: {error}"[:1000])
             raise
@@ -199,17 +210,61 @@ class _Deployer:
         return Deployment(record=record, already_serving=False, golden_max_difference=difference)
 
     def _promote(self, candidate: Candidate) -> ServingRecord:
+        """Let the candidate serve; what served comes back if it does not do so well, or if this process is told to end."""
         before = self._target.read_serving(self._name)
-        record = self._target.promote(candidate)
         try:
+            record = self._target.promote(candidate)
+            self._watch(record, candidate.bundle)
             record = self._confirm(record)
-        except RegistryError as error:
+        except SlipwayError as error:
+            raise self._take_back(candidate.served.version, before, error) from error
+        except BaseException:  # told to end
             self._target.restore(self._name, before)
-            raise DeployError(f"Version {record.version} was taken back, since its alias could not be moved: {error}") from error
+            raise
         with suppress(RegistryError):
             self._registry.set_tag(self._name, record.version, "deploy", "promoted")
             self._drop_challenger(record.version)
         return record
+
+    def _take_back(self, version: str, before: ServingRecord | None, cause: SlipwayError) -> DeployError:
+        why = f", since its alias could not be moved: {cause}" if isinstance(cause, RegistryError) else f": {cause}"
+        try:
+            self._target.restore(self._name, before)
+        except SlipwayError as error:
+            return DeployError(f"Version {version} should have been taken back{why} But that failed too: {error}")
+        return DeployError(f"Version {version} was taken back{why}")
+
+    def _watch(self, record: ServingRecord, bundle: Bundle) -> None:
+        """See that the version answers where clients ask, and goes on doing so for as long as the policy says."""
+        with self._target.serving_endpoint(record, timeout_seconds=self._policy.timeout_seconds) as endpoint:
+            if endpoint is None:
+                return
+            self._ask_golden_examples(endpoint, bundle)
+            if self._policy.slo is not None:
+                watch_slo(endpoint, bundle, self._policy.slo, tolerance=self._policy.tolerance)
+
+    def _settle(self, serving: ServingRecord) -> ServingRecord | None:
+        """End a promotion that was cut off: completed where the version answers, else taken back."""
+        try:
+            with tempfile.TemporaryDirectory(prefix="slipway-settle-") as folder:
+                self._watch_briefly(serving, Path(folder) / "bundle")
+        except DeployError as error:
+            _log.warning("taking back a promotion that was cut off", model=self._name, version=serving.version, error=str(error))
+            self._target.restore(self._name, _revive(serving))
+            serving_now = self._target.read_serving(self._name)
+            return serving_now if serving_now is None or not self.is_registered(serving_now) else self._confirm(serving_now)
+        return self._confirm(serving) if self.is_registered(serving) else serving
+
+    def _watch_briefly(self, serving: ServingRecord, folder: Path) -> None:
+        with self._target.serving_endpoint(serving, timeout_seconds=self._policy.timeout_seconds) as endpoint:
+            if endpoint is not None:
+                self._ask_golden_examples(endpoint, self._target.read_bundle(serving, folder))
+
+    def _ask_golden_examples(self, endpoint: Endpoint, bundle: Bundle) -> float:
+        from slipway.deploy.smoke import check_golden_examples
+
+        policy = self._policy
+        return check_golden_examples(endpoint, bundle, tolerance=policy.tolerance, timeout_seconds=policy.timeout_seconds)
 
     def _confirm(self, record: ServingRecord) -> ServingRecord:
         self._registry.set_alias(self._name, CHAMPION, record.version)
@@ -219,6 +274,58 @@ class _Deployer:
         challenger = self._registry.get_by_alias(self._name, CHALLENGER)
         if challenger is not None and challenger.version == version:
             self._registry.delete_alias(self._name, CHALLENGER)
+
+    def _say_what_serves(self, before: ServingRecord | None) -> str:
+        """What serves, as far as it can be said after an error that may have come from asking."""
+        try:
+            now = self._target.read_serving(self._name)
+        except SlipwayError:
+            now = before
+        if now is None:
+            return f"Nothing serves as {self._name}."
+        still = "still " if before is not None and now.bundle_id == before.bundle_id else "now "
+        return f"Version {now.version} of {self._name} (bundle {now.bundle_id}) {still}serves."
+
+
+def obtain_bundle(
+    target: DeployTarget, registry: ModelRegistry, model_name: str, served: ServedVersion, folder: Path
+) -> tuple[ServedVersion, Bundle]:
+    """A version's bundle on this machine, below `folder` if need be, and the version as the target has it stored.
+
+    It comes from the target, or from the registry where the target has lost it or never had it.
+    """
+    try:
+        return served, target.read_bundle(served, folder / "stored")
+    except BundleError:
+        bundle = registry.download_bundle(registry.get_version(model_name, served.version), folder / "registered")
+        return replace(served, bundle_uri=target.store_bundle(model_name, served.version, bundle.root)), bundle
+
+
+def find_servable(registry: ModelRegistry, model_name: str, version: str) -> ServedVersion:
+    """A version that the gate let through, as a target may serve it; its `bundle_uri` is where the registry has it.
+
+    Raises:
+        DeployError: the gate refused it.
+        RegistryError: there is none of this number.
+    """
+    found = registry.get_version(model_name, version)
+    if found.gate != "passed":
+        raise DeployError(f"Version {version} was not let through by the gate, so it may not serve.")
+    return ServedVersion(
+        version=found.version,
+        bundle_id=found.bundle_id,
+        bundle_uri=f"{found.source.rstrip('/')}/" if is_remote(found.source) else found.source,
+        run_id=found.run_id,
+        dataset_id=found.dataset_id,
+        code_version=found.code_version,
+        ir_hash=found.ir_hash,
+        evaluated_against=None,
+    )
+
+
+def _revive(serving: ServingRecord) -> ServingRecord | None:
+    """The record of what served before `serving`, which is to be taken back."""
+    return None if serving.previous is None else succeed(None, serving.previous, model_name=serving.model_name)
 
 
 def _check_opponent(challenger: Challenger, serving: ServingRecord | None) -> None:
@@ -233,9 +340,3 @@ def _check_opponent(challenger: Challenger, serving: ServingRecord | None) -> No
 def _find_served(serving: ServingRecord, version: str) -> ServedVersion | None:
     previous = serving.previous
     return previous if previous is not None and version in ("", previous.version) else None
-
-
-def _say_what_serves(model_name: str, serving: ServingRecord | None) -> str:
-    if serving is None:
-        return f"Nothing serves as {model_name}."
-    return f"Version {serving.version} of {model_name} (bundle {serving.bundle_id}) still serves."

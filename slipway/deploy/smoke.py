@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from slipway.deploy.target import Endpoint
 from slipway.errors import DeployError, RequestError, ServerError
 from slipway.export.bundle import Bundle, GoldenExample
-from slipway.serving.client import request_json
 from slipway.serving.protocol import write_request
 
 
@@ -35,7 +34,6 @@ def check_golden_examples(endpoint: Endpoint, bundle: Bundle, *, tolerance: floa
             f"{bundle.root} holds no golden examples, so nothing shows that it answers as it should. Export it again."
         )
     deadline = time.monotonic() + timeout_seconds
-    path = f"{endpoint.url}/v2/models/{endpoint.model_name}/versions/{endpoint.version}/infer"
     largest = 0.0
     for position, example in enumerate(bundle.golden):
         where = f"Golden example {position + 1} of {len(bundle.golden)}"
@@ -44,12 +42,26 @@ def check_golden_examples(endpoint: Endpoint, bundle: Bundle, *, tolerance: floa
             raise DeployError(
                 f"{where} was not reached: the endpoint took more than {timeout_seconds:g} s (deploy.timeout_seconds)."
             )
-        try:
-            answer = request_json(path, write_request(example.inputs, bundle.info.signature), timeout_seconds=remaining)
-        except (RequestError, ServerError) as error:
-            raise DeployError(f"{where} was not answered: {error}") from None
-        largest = max(largest, _compare(answer, example, tolerance, where))
+        largest = max(
+            largest, ask_example(endpoint, bundle, example, tolerance=tolerance, timeout_seconds=remaining, where=where)
+        )
     return largest
+
+
+def ask_example(
+    endpoint: Endpoint, bundle: Bundle, example: GoldenExample, *, tolerance: float, timeout_seconds: float, where: str
+) -> float:
+    """Ask for one golden example, of the endpoint's version and no other; the largest absolute difference of a float.
+
+    Raises:
+        DeployError: the answer is missing, late or wrong; the message begins with `where`.
+    """
+    url = f"{endpoint.url}/v2/models/{endpoint.model_name}/versions/{endpoint.version}/infer"
+    try:
+        answer = endpoint.send(url, write_request(example.inputs, bundle.info.signature), timeout_seconds=timeout_seconds)
+    except (RequestError, ServerError) as error:
+        raise DeployError(f"{where} was not answered: {error}") from None
+    return _compare(answer, example, tolerance, where)
 
 
 def _compare(answer: dict[str, Any], example: GoldenExample, tolerance: float, where: str) -> float:

@@ -4,8 +4,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from slipway.deploy.targets import TargetName, resolve_target
 from slipway.doctor import machine, served, services, versions
-from slipway.doctor.check import Check, fail
+from slipway.doctor.check import Check, fail, skip
 from slipway.settings import Settings
 
 DEADLINE_SECONDS = 9.0
@@ -22,13 +23,17 @@ _CHECKS: dict[str, Callable[[Settings], list[Check]]] = {
 }
 
 
-def run_checks(settings: Settings, *, deadline_seconds: float = DEADLINE_SECONDS) -> list[Check]:
-    """Look at everything at once; what has not answered within `deadline_seconds` has failed."""
+def run_checks(settings: Settings, *, target: TargetName = "auto", deadline_seconds: float = DEADLINE_SECONDS) -> list[Check]:
+    """Look at everything at once; what has not answered within `deadline_seconds` has failed.
+
+    The cluster is looked at where `target` says that models serve there.
+    """
+    checks = {**_CHECKS, "cluster": _look_at_cluster if resolve_target(settings, target) == "kserve" else _pass_over_cluster}
     deadline = time.monotonic() + deadline_seconds
     found: dict[str, list[Check]] = {}
     # Daemons, since looking up a name cannot be interrupted and must not keep the command from ending.
     threads = {
-        name: threading.Thread(target=_look, args=(name, check, settings, found), daemon=True) for name, check in _CHECKS.items()
+        name: threading.Thread(target=_look, args=(name, check, settings, found), daemon=True) for name, check in checks.items()
     }
     for thread in threads.values():
         thread.start()
@@ -37,9 +42,19 @@ def run_checks(settings: Settings, *, deadline_seconds: float = DEADLINE_SECONDS
     unanswered = "Run `slipway doctor` again; if it stays, check the name server and the network."
     return [
         check
-        for name in _CHECKS
+        for name in checks
         for check in found.get(name, [fail(name, f"no answer within {deadline_seconds:g} s", unanswered)])
     ]
+
+
+def _look_at_cluster(settings: Settings) -> list[Check]:
+    from slipway.doctor.cluster import check_cluster
+
+    return check_cluster(settings)
+
+
+def _pass_over_cluster(_settings: Settings) -> list[Check]:
+    return [skip("cluster", "not looked at: models serve on this machine", "slipway doctor --target kserve")]
 
 
 def _look(name: str, check: Callable[[Settings], list[Check]], settings: Settings, found: dict[str, list[Check]]) -> None:

@@ -1,5 +1,7 @@
 """The models that serve on this machine."""
 
+from pathlib import Path
+
 from slipway.doctor.check import Check, fail, ok, skip
 from slipway.errors import SlipwayError
 from slipway.serving.record import POINTER_NAME, read_pointer
@@ -19,7 +21,7 @@ def _check_champion(model: str, settings: Settings) -> Check:
 
     try:
         record = read_pointer(settings.serving_dir / model / POINTER_NAME)
-        read_bundle(record.bundle_dir)
+        read_bundle(Path(record.bundle_uri))
     except SlipwayError as error:
         return fail("champion", f"{model}: {error}", f"slipway rollback --model {model}, or slipway run")
     except OSError as error:

@@ -5,22 +5,17 @@ import sqlite3
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote, urlsplit
-from xml.etree.ElementTree import ParseError
 
 from slipway.doctor.check import Check, fail, ok, skip, warn
 from slipway.doctor.probe import Answer, UnreachableError, probe
+from slipway.errors import StorageError
 from slipway.settings import Settings
+from slipway.storage.causes import find_cause
+from slipway.storage.sdk import SdkError, open_client, translated_errors
 from slipway.tracking.client import sqlite_path
 
 TIMEOUT_SECONDS = 2.5
 _UNAUTHORIZED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_S3_REMEDIES = {
-    "InvalidAccessKeyId": ("the access key is not known there", "Correct AWS_ACCESS_KEY_ID."),
-    "SignatureDoesNotMatch": ("the secret key does not belong to the access key", "Correct AWS_SECRET_ACCESS_KEY."),
-    "RequestTimeTooSkewed": ("the clocks here and there differ too much", "Set this machine's clock: timedatectl set-ntp true"),
-    "RequestExpired": ("the clocks here and there differ too much", "Set this machine's clock: timedatectl set-ntp true"),
-    "ExpiredToken": ("the credentials have expired", "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY anew."),
-}
 
 
 def check_s3(settings: Settings, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Check:
@@ -31,50 +26,23 @@ def check_s3(settings: Settings, *, timeout_seconds: float = TIMEOUT_SECONDS) ->
     if not (settings.s3_access_key and settings.s3_secret_key):
         return fail("s3", f"{endpoint} is set without credentials", "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
     try:
-        answer = probe(endpoint, timeout_seconds=timeout_seconds)
-    except UnreachableError as error:
-        return fail("s3", str(error), "AWS_ENDPOINT_URL=http://HOST:9000")
-    if answer.status == HTTPStatus.BAD_REQUEST and "HTTPS server" in answer.text:
-        return fail("s3", f"{endpoint} speaks TLS", f"AWS_ENDPOINT_URL={endpoint.replace('http://', 'https://', 1)}")
-    return _list_buckets(settings, timeout_seconds)
-
-
-def _list_buckets(settings: Settings, timeout_seconds: float) -> Check:
-    try:
-        import urllib3
-        from minio import Minio
-        from minio.error import MinioException, S3Error
-    except ImportError as error:
-        return fail("s3", f"the S3 client cannot be imported ({error})", "pip install 'slipway[storage]'")
-    parts = urlsplit(settings.s3_endpoint)
-    client = Minio(
-        endpoint=parts.netloc,
-        access_key=settings.s3_access_key,
-        secret_key=settings.s3_secret_key,
-        secure=parts.scheme == "https",
-        region="us-east-1",  # otherwise it is asked for first
-        http_client=urllib3.PoolManager(timeout=timeout_seconds, retries=False),
-    )
-    try:
-        buckets = sorted(bucket.name for bucket in client.list_buckets())
-    except S3Error as error:
-        return _explain_refusal(settings.s3_endpoint, str(error.code), str(error.message))
-    except (MinioException, urllib3.exceptions.HTTPError, ParseError, ValueError) as error:
-        return fail(
-            "s3",
-            f"{settings.s3_endpoint} gives no S3 answer ({error})",
-            "Check that AWS_ENDPOINT_URL is the S3 port, not the console's.",
-        )
+        client = open_client(settings, timeout_seconds=timeout_seconds)
+        with translated_errors():
+            buckets = sorted(bucket.name for bucket in client.list_buckets())
+    except StorageError as error:
+        return fail("s3", *str(error).split(". ", 1))
+    except SdkError as error:
+        return _explain_refusal(endpoint, error)
     shown = ", ".join(buckets[:5]) + (", ..." if len(buckets) > 5 else "")  # noqa: PLR2004
-    return ok("s3", f"{settings.s3_endpoint}: {len(buckets)} bucket{'' if len(buckets) == 1 else 's'} {shown}".rstrip())
+    return ok("s3", f"{endpoint}: {len(buckets)} bucket{'' if len(buckets) == 1 else 's'} {shown}".rstrip())
 
 
-def _explain_refusal(endpoint: str, code: str, message: str) -> Check:
-    if code == "AccessDenied":
+def _explain_refusal(endpoint: str, error: SdkError) -> Check:
+    if error.code == "AccessDenied":
         remedy = "Allow s3:ListAllMyBuckets, or pass over it: single buckets may still be open to these credentials."
         return warn("s3", f"{endpoint} does not list its buckets to these credentials (AccessDenied)", remedy)
-    cause, remedy = _S3_REMEDIES.get(code, (f"{code}: {message}", "Check AWS_ENDPOINT_URL and the credentials."))
-    return fail("s3", f"{endpoint}: {cause}", remedy)
+    cause = find_cause(str(error)).fill(endpoint=endpoint, bucket="")
+    return fail("s3", f"{endpoint}: {cause.reason}", cause.remedy)
 
 
 def check_mlflow(settings: Settings, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Check:

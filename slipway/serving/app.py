@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slipway import __version__
 from slipway.errors import RequestError
@@ -48,7 +51,23 @@ def create_app(slot: ModelSlot, *, max_body_bytes: int = MAX_BODY_BYTES) -> Star
         ClientDisconnect: _answer_disconnect,
         Exception: _answer_failure,
     }
-    return Starlette(routes=routes, exception_handlers=handlers)
+    return Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(_CloseWhileDraining, slot=slot)])
+
+
+class _CloseWhileDraining:
+    """While the server drains, each answer is its connection's last, so that clients open their next one elsewhere."""
+
+    def __init__(self, app: ASGIApp, slot: ModelSlot) -> None:
+        self._app = app
+        self._slot = slot
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_on(message: Message) -> None:
+            if self._slot.draining and message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, receive, send_on)
 
 
 class _Predictor:
@@ -63,7 +82,7 @@ class _Predictor:
         return _json({"live": True})
 
     async def report_ready(self, _request: Request) -> Response:
-        return _json({"ready": True})
+        return _json({"ready": not self._slot.draining}, status=self._ready_status)
 
     async def list_models(self, _request: Request) -> Response:
         return _json({"models": [self._slot.current.name]})
@@ -74,7 +93,7 @@ class _Predictor:
 
     async def report_model_ready(self, request: Request) -> Response:
         model = self._find_model(request)
-        return _json({"name": model.name, "ready": True})
+        return _json({"name": model.name, "ready": not self._slot.draining}, status=self._ready_status)
 
     async def infer(self, request: Request) -> Response:
         model = self._find_model(request)
@@ -86,6 +105,10 @@ class _Predictor:
             write_response(wanted, outputs, signature=signature, name=model.name, version=model.version),
             media_type="application/json",
         )
+
+    @property
+    def _ready_status(self) -> int:
+        return HTTPStatus.SERVICE_UNAVAILABLE if self._slot.draining else HTTPStatus.OK
 
     def _find_model(self, request: Request) -> LoadedModel:
         model = self._slot.current

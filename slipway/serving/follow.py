@@ -42,7 +42,7 @@ class PointerFollower:
             record = read_pointer(self._pointer)
             if (record.version, record.bundle_id) == (current.version, current.info.bundle_id):
                 return
-            model = load_model(record.bundle_dir, name=current.name, version=record.version, num_threads=self._num_threads)
+            model = load_model(Path(record.bundle_uri), name=current.name, version=record.version, num_threads=self._num_threads)
         except (SlipwayError, OSError) as error:  # a version that is being removed while it is read, a full table of files
             self._refused = content
             _log.error("version_not_loaded", error=str(error), still_serving=current.version)

@@ -48,6 +48,8 @@ class ModelSlot:
 
     def __init__(self, model: LoadedModel) -> None:
         self.current = model
+        self.draining = False
+        """No longer ready, and answering still: the process is about to end."""
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict")
 
     def swap(self, model: LoadedModel) -> None:

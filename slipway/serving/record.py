@@ -1,10 +1,13 @@
-"""Which version of a model serves here: the pointer file that deployment switches and the predictor follows.
+"""Which version of a model serves: what every deploy target says of it, and the local one's pointer file.
+
+Deployment switches the pointer and the predictor follows it.
 
 Reading it costs the standard library alone, so that a stage with nothing to do can look at it.
 """
 
 import json
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +21,20 @@ POINTER_NAME = "current.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ServedVersion:
-    """A model version with its bundle on local disk."""
+    """A model version with the bundle that it answers from."""
 
     version: str
     """Of the model registry."""
     bundle_id: str
-    bundle_dir: Path
-    """Absolute; relative to the pointer file inside it, so that the folder can be moved."""
+    bundle_uri: str
+    """`s3://.../` for KServe; else an absolute folder, relative to the pointer file inside it so that the home can be moved."""
     run_id: str
     """The pipeline run that promoted it first."""
     dataset_id: str
+    code_version: str
+    """Of the library that trained it."""
+    ir_hash: str
+    """Of the compiled pipeline; "" outside one."""
     evaluated_against: str | None
     """Id of the bundle that the gate compared it with; None where nothing served then."""
 
@@ -43,6 +50,20 @@ class ServingRecord(ServedVersion):
     """Whether the registry's alias has followed; False in the moment between the two."""
     previous: ServedVersion | None
     """Where a rollback goes."""
+
+
+def succeed(current: ServingRecord | None, served: ServedVersion, *, model_name: str) -> ServingRecord:
+    """The record of `served` taking the place of `current`, from now on and unconfirmed."""
+    previous = None if current is None else ServedVersion(**_values(current))
+    if current is not None and current.bundle_id == served.bundle_id:  # registered anew: no way back to itself
+        previous = current.previous
+    return ServingRecord(
+        **_values(served),
+        model_name=model_name,
+        promoted_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        confirmed=False,
+        previous=previous,
+    )
 
 
 def serving_folder(settings: Settings, model_name: str) -> Path:
@@ -104,11 +125,15 @@ def write_pointer(path: Path, record: ServingRecord) -> None:
     write_json(path, content)
 
 
+def _values(served: ServedVersion) -> dict[str, Any]:
+    return {field.name: getattr(served, field.name) for field in fields(ServedVersion)}
+
+
 def _resolve(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    return {**content, "bundle_dir": (folder / content["bundle_dir"]).absolute()}
+    return {**content, "bundle_uri": str((folder / content["bundle_uri"]).absolute())}
 
 
 def _relate(served: ServedVersion, folder: Path) -> dict[str, Any]:
     content = {field.name: getattr(served, field.name) for field in fields(served)}
-    inside = served.bundle_dir.is_relative_to(folder)
-    return {**content, "bundle_dir": str(served.bundle_dir.relative_to(folder) if inside else served.bundle_dir)}
+    bundle_dir = Path(served.bundle_uri)
+    return {**content, "bundle_uri": str(bundle_dir.relative_to(folder) if bundle_dir.is_relative_to(folder) else bundle_dir)}

@@ -22,7 +22,7 @@ from slipway.serving.model import LoadedModel, ModelSlot, load_model
 from slipway.serving.record import read_pointer
 from slipway.storage.files import write_json
 
-_DRAIN_SECONDS = 30
+_GRACE_SECONDS = 30
 _READ_BYTES = 1024
 _log = get_logger(__name__)
 
@@ -43,12 +43,14 @@ class ServerOptions:
     """Where to write host, port and process id once requests are answered."""
     num_threads: int = 1
     """Threads that one prediction may use."""
+    drain_seconds: float = 0.0
+    """How long to go on answering after SIGTERM, no longer ready: until everyone has heard that no request is to come here."""
     until_stdin_closes: bool = False
     """End when standard input closes, so that the process does not outlive the one that started it."""
 
 
 def run_server(options: ServerOptions) -> None:
-    """Serve until SIGTERM or SIGINT, then answer what has begun and return.
+    """Serve until SIGTERM or SIGINT, drain after SIGTERM, then answer what has begun and return.
 
     Raises:
         BundleError: the bundle is altered or its model does not load.
@@ -58,7 +60,7 @@ def run_server(options: ServerOptions) -> None:
     with _bind(options.host, options.port) as listener:
         slot = ModelSlot(_load(options))
         config = uvicorn.Config(
-            create_app(slot), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_DRAIN_SECONDS
+            create_app(slot), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_GRACE_SECONDS
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(_serve(_Server(config, slot, options, listener), listener, slot, options))
@@ -77,6 +79,17 @@ class _Server(uvicorn.Server):
         self._slot = slot
         self._options = options
         self._port: int = listener.getsockname()[1]
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called by uvicorn on SIGTERM and SIGINT; a second signal ends the draining."""
+        drain_seconds = self._options.drain_seconds
+        if sig != signal.SIGTERM or not drain_seconds or self._slot.draining:
+            super().handle_exit(sig, frame)
+            return
+        self._slot.draining = True
+        timer = threading.Timer(drain_seconds, super().handle_exit, (sig, frame))
+        timer.daemon = True
+        timer.start()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -111,7 +124,9 @@ async def _following(slot: ModelSlot, options: ServerOptions) -> AsyncIterator[N
 def _load(options: ServerOptions) -> LoadedModel:
     if options.pointer is not None:
         record = read_pointer(options.pointer)
-        return load_model(record.bundle_dir, name=record.model_name, version=record.version, num_threads=options.num_threads)
+        return load_model(
+            Path(record.bundle_uri), name=record.model_name, version=record.version, num_threads=options.num_threads
+        )
     if options.bundle_dir is None:
         raise DeployError("Nothing to serve; accepted: a bundle's folder, or a pointer file.")
     return load_model(options.bundle_dir, name=options.model_name, version=options.version, num_threads=options.num_threads)

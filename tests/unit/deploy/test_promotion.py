@@ -92,7 +92,7 @@ def test_a_bundle_that_answers_its_golden_examples_serves_and_becomes_champion(s
     assert (deployment.already_serving, deployment.golden_max_difference < 1e-6) == (False, True)
     assert record == shipyard.serving
     assert (record.version, record.bundle_id, record.previous, record.confirmed) == ("1", info.bundle_id, None, True)
-    assert read_bundle(record.bundle_dir).info == info
+    assert read_bundle(Path(record.bundle_uri)).info == info
     assert (shipyard.champion, shipyard.challenger_alias) == ("1", None)
 
 
@@ -123,14 +123,14 @@ def test_the_version_before_is_kept_and_older_ones_are_removed(launched, write_i
         record = launched.deploy(tmp_path / str(seed)).record
     assert (record.version, record.previous.version, launched.champion) == ("3", "2", "3")
     folders = {entry.name for entry in (serving_folder(launched.settings, "colors") / "versions").iterdir()}
-    assert folders == {record.bundle_dir.name, record.previous.bundle_dir.name}
+    assert folders == {Path(record.bundle_uri).name, Path(record.previous.bundle_uri).name}
 
 
 def assert_first_still_serves(shipyard: Shipyard) -> None:
     assert (shipyard.serving.version, shipyard.champion) == ("1", "1")
-    assert read_bundle(shipyard.serving.bundle_dir).info.bundle_id == shipyard.serving.bundle_id
+    assert read_bundle(Path(shipyard.serving.bundle_uri)).info.bundle_id == shipyard.serving.bundle_id
     folders = [entry.name for entry in (serving_folder(shipyard.settings, "colors") / "versions").iterdir()]
-    assert folders == [shipyard.serving.bundle_dir.name]
+    assert folders == [Path(shipyard.serving.bundle_uri).name]
 
 
 def test_a_tampered_model_is_not_even_registered(launched, write_image_bundle, tmp_path):
@@ -144,7 +144,7 @@ def test_a_tampered_model_is_not_even_registered(launched, write_image_bundle, t
 
 
 def test_a_tampered_model_with_new_hashes_fails_its_golden_examples(launched, write_image_bundle, tmp_path):
-    write_image_bundle(tmp_path / "new", seed=1, golden_from=launched.serving.bundle_dir)
+    write_image_bundle(tmp_path / "new", seed=1, golden_from=Path(launched.serving.bundle_uri))
     with pytest.raises(DeployError, match=r"Golden example 1 of 3, probabilities: the answer differs by .*still serves"):
         launched.deploy(tmp_path / "new")
     assert_first_still_serves(launched)
@@ -152,7 +152,7 @@ def test_a_tampered_model_with_new_hashes_fails_its_golden_examples(launched, wr
 
 
 def test_a_model_that_crashes_the_predictor_at_its_start_is_not_promoted(launched, write_image_bundle, tmp_path):
-    write_image_bundle(tmp_path / "new", golden_from=launched.serving.bundle_dir, model_bytes=b"no model at all")
+    write_image_bundle(tmp_path / "new", golden_from=Path(launched.serving.bundle_uri), model_bytes=b"no model at all")
     with pytest.raises(DeployError, match=r"ended with status 1 before it was ready: error: .*not a model.*still serves"):
         launched.deploy(tmp_path / "new")
     assert_first_still_serves(launched)
@@ -202,8 +202,9 @@ def test_a_promotion_cut_off_before_the_alias_moved_is_completed_by_the_next_one
         "colors", challenger.lineage, tracking_run_id=launched.run.run_id, bundle_dir=tmp_path / "new"
     )
     served = ServedVersion(
-        version="2", bundle_id=info.bundle_id, bundle_dir=tmp_path / "new", run_id="r", dataset_id="d", evaluated_against=None
-    )
+        version="2", bundle_id=info.bundle_id, bundle_uri=str(tmp_path / "new"), run_id="r", dataset_id="d", code_version="c",
+        ir_hash="i", evaluated_against=None,
+    )  # fmt: skip
     candidate = Candidate(model_name="colors", served=served, bundle=read_bundle(tmp_path / "new"))
     LocalTarget(settings=launched.settings).promote(candidate)
     assert (launched.champion, launched.serving.version, launched.serving.confirmed) == ("1", "2", False)
@@ -269,9 +270,9 @@ def test_a_rollback_reaches_any_version_the_gate_let_through(launched, write_ima
 def test_a_rollback_to_a_bundle_that_was_altered_on_disk_fetches_it_again(launched, write_image_bundle, tmp_path):
     write_image_bundle(tmp_path / "new", seed=1)
     launched.deploy(tmp_path / "new")
-    (launched.serving.previous.bundle_dir / "model.onnx").write_bytes(b"other")
+    (Path(launched.serving.previous.bundle_uri) / "model.onnx").write_bytes(b"other")
     assert roll_back(launched.settings, "colors", POLICY).record.version == "1"
-    assert read_bundle(launched.serving.bundle_dir).info.bundle_id == launched.serving.bundle_id
+    assert read_bundle(Path(launched.serving.bundle_uri)).info.bundle_id == launched.serving.bundle_id
 
 
 @pytest.fixture
@@ -315,7 +316,7 @@ def test_the_home_folder_can_be_moved_with_all_that_serves(launched, tmp_path):
     moved = replace(launched.settings, home=tmp_path / "elsewhere")
     launched.settings.home.rename(moved.home)
     record = read_serving(moved, "colors")
-    assert read_bundle(record.bundle_dir).info.bundle_id == record.bundle_id
+    assert read_bundle(Path(record.bundle_uri)).info.bundle_id == record.bundle_id
 
 
 def test_a_damaged_pointer_is_said(launched):

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from slipway.doctor.cluster import CHECKS
 from slipway.doctor.machine import ask_torch, check_disk, check_home
 from slipway.doctor.served import check_champions
 from slipway.export.bundle import MODEL_NAME
@@ -45,8 +46,8 @@ def test_what_serves_is_reported_and_an_altered_bundle_is_caught(settings, write
     bundle = settings.serving_dir / "ships" / "bundles" / "1"
     info = write_image_bundle(bundle)
     record = ServingRecord(
-        model_name="ships", version="3", bundle_id=info.bundle_id, bundle_dir=bundle, run_id="r", dataset_id="d",
-        evaluated_against=None, promoted_at="2026-01-01T00:00:00+00:00", confirmed=True, previous=None,
+        model_name="ships", version="3", bundle_id=info.bundle_id, bundle_uri=str(bundle), run_id="r", dataset_id="d",
+        code_version="c", ir_hash="", evaluated_against=None, promoted_at="2026-01-01T00:00:00+00:00", confirmed=True, previous=None,
     )  # fmt: skip
     write_pointer(pointer_path(settings, "ships"), record)
     (served,) = check_champions(settings)
@@ -68,3 +69,18 @@ def test_the_command_exits_1_when_a_check_fails_and_0_when_none_does(tmp_path):
     broken = run_doctor(tmp_path, "--json", KF_PIPELINES_ENDPOINT="http://127.0.0.1:9")
     assert broken.returncode == 1
     assert {check["name"]: check["status"] for check in json.loads(broken.stdout)}["kfp"] == "fail"
+
+
+def test_the_cluster_is_looked_at_where_it_is_asked_for_and_one_that_does_not_answer_is_one_finding(tmp_path):
+    kubeconfig = tmp_path / "kubeconfig"
+    cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}
+    context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
+    content = {"clusters": [cluster], "contexts": [context], "users": [{"name": "u", "user": {}}], "current-context": "x"}
+    kubeconfig.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", **content}))
+    asked = run_doctor(tmp_path, "--target", "kserve", "--json", KUBECONFIG=str(kubeconfig))
+    checks = {check["name"]: check for check in json.loads(asked.stdout)}
+    assert (asked.returncode, checks["cluster"]["status"]) == (1, "fail")
+    assert "Connection refused" in checks["cluster"]["detail"]
+    assert {checks[name]["status"] for name in CHECKS[1:]} == {"skip"}
+    quiet = json.loads(run_doctor(tmp_path, "--json", KUBECONFIG=str(kubeconfig)).stdout)
+    assert {check["name"]: check["status"] for check in quiet}["cluster"] == "skip"

@@ -75,11 +75,12 @@ def test_an_s3_endpoint_that_lists_its_buckets_is_ok(serve):
 @pytest.mark.parametrize(
     ("code", "status", "said", "remedy"),
     [
-        ("InvalidAccessKeyId", "fail", "access key is not known", "AWS_ACCESS_KEY_ID"),
+        ("InvalidAccessKeyId", "fail", "does not know the access key", "AWS_ACCESS_KEY_ID"),
         ("SignatureDoesNotMatch", "fail", "secret key does not belong", "AWS_SECRET_ACCESS_KEY"),
-        ("RequestTimeTooSkewed", "fail", "clocks", "timedatectl"),
+        ("RequestTimeTooSkewed", "fail", "clock skew", "timedatectl"),
         ("AccessDenied", "warn", "does not list its buckets", "ListAllMyBuckets"),
-        ("SlowDown", "fail", "SlowDown: no", "AWS_ENDPOINT_URL"),
+        ("SlowDown", "fail", "not ready", "log"),
+        ("Strange", "fail", "Strange: no", "server's log"),
     ],
 )
 def test_what_s3_refuses_is_said_with_its_remedy(serve, code, status, said, remedy):
@@ -93,15 +94,15 @@ def test_what_s3_refuses_is_said_with_its_remedy(serve, code, status, said, reme
 def test_an_s3_endpoint_without_credentials_unreachable_or_with_tls_on_a_plain_port_is_said(serve):
     plain = serve({"/": (200, BUCKETS)})
     assert "without credentials" in check_s3(load_settings({"AWS_ENDPOINT_URL": plain})).detail
-    assert "does not speak TLS" in check_s3(s3_settings(plain.replace("http", "https"))).detail
-    assert "connection refused" in check_s3(s3_settings("http://127.0.0.1:9")).detail
+    assert "the server speaks http" in check_s3(s3_settings(plain.replace("http", "https"))).detail
+    assert "connection was refused" in check_s3(s3_settings("http://127.0.0.1:9")).detail
     page = check_s3(s3_settings(serve({"/": (200, "a console")})))
-    assert (page.status, "no S3 answer" in page.detail) == ("fail", True)
+    assert (page.status, "not as an S3 server" in page.detail) == ("fail", True)
 
 
 def test_a_tls_port_that_is_called_without_tls_is_answered_with_the_right_setting(serve):
     url = serve({"/": (400, "Client sent an HTTP request to an HTTPS server.")})
-    assert check_s3(s3_settings(url)).remedy == f"AWS_ENDPOINT_URL={url.replace('http', 'https')}"
+    assert check_s3(s3_settings(url)).remedy == f"Set AWS_ENDPOINT_URL={url.replace('http', 'https')}."
 
 
 def test_an_mlflow_server_that_is_healthy_and_refuses_its_own_name_is_caught(serve):

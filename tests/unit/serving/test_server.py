@@ -137,6 +137,44 @@ def test_a_request_that_has_begun_is_answered_when_the_server_is_told_to_end(run
         assert running.process.wait(20) == 0
 
 
+def test_a_draining_server_is_not_ready_answers_on_and_lets_its_connections_go(run_predictor, bundle, tmp_path):
+    body = write_request(bundle.golden[0].inputs, bundle.info.signature)
+    options = ("--bundle", str(bundle.root), "--name", "colors", "--drain-seconds", "2")
+    with run_predictor(tmp_path, *options) as running, httpx.Client(base_url=running.url) as client:
+        assert [client.get(path).status_code for path in ("/v2/health/ready", "/v2/models/colors/ready")] == [200, 200]
+        assert "connection" not in client.post("/v2/models/colors/infer", content=body).headers
+        running.process.send_signal(signal.SIGTERM)
+        begun = time.monotonic()
+        time.sleep(0.3)
+        ready = [
+            client.get(path) for path in ("/v2/health/ready", "/v2/models/colors/ready", "/v2/models/colors/versions/1/ready")
+        ]
+        assert [(answer.status_code, answer.json()["ready"]) for answer in ready] == [(503, False)] * 3
+        assert client.get("/v2/health/live").status_code == 200
+        while time.monotonic() - begun < 1.7:
+            answer = client.post("/v2/models/colors/infer", content=body)
+            assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        assert running.process.wait(10) == 0
+        assert 1.9 < time.monotonic() - begun < 5
+
+
+def test_a_second_signal_ends_the_draining(run_predictor, bundle, tmp_path):
+    with run_predictor(tmp_path, "--bundle", str(bundle.root), "--name", "colors", "--drain-seconds", "60") as running:
+        running.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(10) == 0
+
+
+def test_the_version_comes_from_the_environment_where_the_command_line_names_none(run_predictor, bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLIPWAY_MODEL_VERSION", "12")
+    for number, (options, version) in enumerate([((), "12"), (("--version", "3"), "3")]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with run_predictor(folder, "--bundle", str(bundle.root), "--name", "colors", *options) as running:
+            assert request_json(f"{running.url}/v2/models/colors/versions/{version}/ready")["ready"]
+
+
 def test_the_server_ends_with_the_process_that_started_it(run_predictor, bundle, tmp_path):
     with run_predictor(tmp_path, "--bundle", str(bundle.root), "--name", "colors", "--until-stdin-closes") as running:
         running.process.stdin.close()
@@ -166,9 +204,11 @@ def record_of(bundle_dir, version: str) -> ServingRecord:
     served = ServedVersion(
         version=version,
         bundle_id=read_bundle(bundle_dir).info.bundle_id,
-        bundle_dir=bundle_dir,
+        bundle_uri=str(bundle_dir),
         run_id="run-1",
         dataset_id="d",
+        code_version="c",
+        ir_hash="",
         evaluated_against=None,
     )
     return ServingRecord(
@@ -195,7 +235,7 @@ def test_a_new_version_takes_over_without_a_dropped_request(run_predictor, write
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             asking = [pool.submit(ask_on) for _ in range(2)]
             broken = record_of(tmp_path / "v2", "9")
-            write_pointer(pointer, ServingRecord(**{**vars(broken), "bundle_dir": tmp_path / "nowhere"}))
+            write_pointer(pointer, ServingRecord(**{**vars(broken), "bundle_uri": str(tmp_path / "nowhere")}))
             time.sleep(1.2)
             assert set(versions) == {"1"}
             write_pointer(pointer, record_of(tmp_path / "v2", "2"))

@@ -4,6 +4,7 @@ import pytest
 
 from slipway.config import Config
 from slipway.stages.record import RunRecord, liveness_lock, write_run
+from slipway.stages.state import fetch_run
 from slipway.stages.tracking import TRACKING_NAME, TrainingFacts, close_runs, join_candidate, track_training
 from slipway.storage.files import write_json
 from slipway.storage.locks import hold_lock
@@ -52,6 +53,17 @@ def test_a_run_that_ends_closes_what_its_stages_left_open_and_nothing_twice(begi
     close_runs(settings, "KILLED")
     close_runs(settings, "FAILED")
     assert (status_of(candidate.run), status_of(candidate.parent)) == ("FINISHED", "KILLED")
+
+
+def test_what_a_killed_pod_left_open_is_closed_by_another_one(tracked_settings, status_of, tmp_path):
+    killed, finishing = (
+        replace(tracked_settings, run_id="run-1", home=tmp_path / name, state_uri=str(tmp_path / "state")) for name in ("a", "b")
+    )
+    candidate = join_candidate(killed, Config(), "key")
+    fetch_run(finishing)
+    close_runs(finishing, "FAILED")
+    assert (status_of(candidate.run), status_of(candidate.parent)) == ("FAILED", "FAILED")
+    assert not list((tmp_path / "state" / "runs" / "run-1").rglob("*.json"))
 
 
 def test_a_training_is_tracked_once_however_often_it_is_told_of(begin, tracked_settings, tmp_path):

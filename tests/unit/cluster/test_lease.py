@@ -1,0 +1,96 @@
+import itertools
+import threading
+import time
+
+import pytest
+
+from slipway.cluster.lease import hold_lease, read_lease_annotations
+from slipway.errors import ClusterError
+
+PATH = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/deploy"
+
+
+def hold(cluster, holder="a", timeout_seconds=5.0, lease_seconds=1.0):
+    return hold_lease(cluster, "ns", "deploy", holder=holder, timeout_seconds=timeout_seconds, lease_seconds=lease_seconds)
+
+
+def test_a_lease_is_made_renewed_and_given_back(served):
+    api, cluster = served
+    with hold(cluster) as lease:
+        first = api.objects[PATH]["spec"]["renewTime"]
+        time.sleep(0.6)
+        lease.check()
+        assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
+        assert api.objects[PATH]["spec"]["renewTime"] > first
+    assert "holderIdentity" not in api.objects[PATH]["spec"]
+
+
+def test_one_holder_at_a_time_and_the_next_begins_when_it_ends(served):
+    _, cluster = served
+    spans = []
+
+    def work(holder: str) -> None:
+        with hold(cluster, holder, timeout_seconds=20):
+            begun = time.monotonic()
+            time.sleep(0.3)
+            spans.append((begun, time.monotonic()))
+
+    threads = [threading.Thread(target=work, args=(holder,)) for holder in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    spans.sort()
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
+
+
+def test_a_holder_that_goes_on_is_waited_for_and_named(served):
+    _, cluster = served
+    with (
+        hold(cluster, "the-other"),
+        pytest.raises(TimeoutError, match=r"ns/deploy is held by the-other, and was for 1.5 s"),
+        hold(cluster, "b", timeout_seconds=1.5),
+    ):
+        pass
+
+
+def test_the_lease_of_a_holder_that_has_died_is_taken_over_whatever_its_clock_said(served):
+    api, cluster = served
+    spec = {"holderIdentity": "dead", "leaseDurationSeconds": 1, "renewTime": "2100-01-01T00:00:00.000000Z"}
+    api.put(PATH, apiVersion="coordination.k8s.io/v1", kind="Lease", spec=spec)
+    begun = time.monotonic()
+    with hold(cluster, "b", timeout_seconds=5):
+        assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
+    assert time.monotonic() - begun >= 1.0
+
+
+def test_a_holder_whose_lease_was_taken_stops(served):
+    api, cluster = served
+    with hold(cluster) as lease:
+        api.put(PATH, apiVersion="coordination.k8s.io/v1", kind="Lease", spec={"holderIdentity": "b"})
+        time.sleep(0.5)
+        with pytest.raises(ClusterError, match=r"was lost.*Nothing more was changed"):
+            lease.check()
+    assert api.objects[PATH]["spec"]["holderIdentity"] == "b", "what is another's is not given back"
+
+
+def test_a_holder_that_cannot_renew_stops_before_another_may_begin(served):
+    api, cluster = served
+    blocked = threading.Event()
+    with hold(cluster, lease_seconds=1.0) as lease:
+        api.before_write = lambda method, path: blocked.wait(5)
+        time.sleep(0.85)
+        with pytest.raises(ClusterError, match="could not be renewed in time"):
+            lease.check()
+        blocked.set()
+
+
+def test_a_change_by_somebody_who_does_not_want_the_lease_does_no_harm(served):
+    api, cluster = served
+    with hold(cluster) as lease:
+        api.put(PATH, **{**api.objects[PATH], "metadata": {"labels": {"looked": "at"}}})
+        time.sleep(0.4)
+        lease.check()
+        lease.annotate("slipway.dev/confirmed", "now")
+    assert read_lease_annotations(cluster, "ns", "deploy") == {"slipway.dev/confirmed": "now"}
+    assert read_lease_annotations(cluster, "ns", "none") == {}
