@@ -33,7 +33,7 @@ class DataConfig:
     """Where the data is, how it is split, and what validation lets through."""
 
     source: str = "sklearn://digits"
-    """sklearn://NAME, idx://DIR, cifar10://DIR, folder://DIR or csv://FILE?target=COLUMN."""
+    """sklearn://NAME, idx://DIR, cifar10://DIR, folder://DIR or csv://FILE?target=COLUMN; folder+s3://BUCKET/FOLDER and so on."""
     image_size: int = 0
     """Side in pixels that images are stored at; 0 keeps the source's size when all are equal and at most 64, else 224."""
     split_by: Literal["auto", "source", "hash"] = "auto"
@@ -80,7 +80,8 @@ class DataConfig:
     @staticmethod
     def source_forms() -> str:
         """The accepted forms of `source`, for messages."""
-        return "sklearn://NAME, idx://DIR, cifar10://DIR, folder://DIR, csv://FILE?target=COLUMN"
+        files = "idx://DIR, cifar10://DIR, folder://DIR, csv://FILE?target=COLUMN"
+        return f"sklearn://NAME, {files}, and of these, in an object store, such as folder+s3://BUCKET/FOLDER"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,10 @@ class ClusterError(SlipwayError):
         self.status = status
 
 
+class ObjectMissingError(StorageError):
+    """There is no file of this name; the store itself answers."""
+
+
 class ServerError(SlipwayError):
     """A predictor could not be reached, or failed."""
 

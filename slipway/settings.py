@@ -21,6 +21,8 @@ class Settings:
     """Runs, cache, MLflow's SQLite file and the local serving state. SLIPWAY_HOME; `.slipway` by default."""
     run_id: str
     """Id of the pipeline run this process belongs to. SLIPWAY_RUN_ID; "" outside a run."""
+    ir_hash: str
+    """SLIPWAY_IR_HASH: the compiled pipeline that this process is a task of, as the file itself says; "" outside of one."""
     runner_pid: int
     """Process that follows this stage; the stage ends when it is gone. SLIPWAY_RUNNER_PID; 0 for none."""
     log_format: LogFormat
@@ -41,6 +43,8 @@ class Settings:
     """AWS_ACCESS_KEY_ID."""
     s3_secret_key: str
     """AWS_SECRET_ACCESS_KEY. Never logged."""
+    s3_ca_file: Path | None
+    """AWS_CA_BUNDLE: certificates of authorities to trust besides the system's; None for no others."""
     in_cluster: bool
     """Whether this process runs in a pod (KUBERNETES_SERVICE_HOST)."""
     serving_namespace: str
@@ -107,6 +111,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return Settings(
         home=home,
         run_id=env.get("SLIPWAY_RUN_ID", ""),
+        ir_hash=env.get("SLIPWAY_IR_HASH", ""),
         runner_pid=int(env.get("SLIPWAY_RUNNER_PID", "0")),
         log_format="json" if log_format == "json" else "console",
         mlflow_tracking_uri=env.get("MLFLOW_TRACKING_URI") or sqlite_uri(home / "mlflow.db"),
@@ -117,6 +122,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         s3_region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "us-east-1",
         s3_access_key=env.get("AWS_ACCESS_KEY_ID", ""),
         s3_secret_key=env.get("AWS_SECRET_ACCESS_KEY", ""),
+        s3_ca_file=Path(env["AWS_CA_BUNDLE"]) if env.get("AWS_CA_BUNDLE") else None,
         in_cluster="KUBERNETES_SERVICE_HOST" in env,
         serving_namespace=env.get("SLIPWAY_SERVING_NAMESPACE") or "slipway",
         pod_name=env.get("KFP_POD_NAME", ""),
@@ -133,6 +139,8 @@ class ProcessGroup:
     rank: int
     local_rank: int
     world_size: int
+    local_world_size: int
+    """Those on this machine."""
     restart_count: int
 
 
@@ -143,6 +151,7 @@ def load_process_group(environ: Mapping[str, str] | None = None) -> ProcessGroup
         rank=int(env.get("RANK", "0")),
         local_rank=int(env.get("LOCAL_RANK", "0")),
         world_size=int(env.get("WORLD_SIZE", "1")),
+        local_world_size=int(env.get("LOCAL_WORLD_SIZE", "1")),
         restart_count=int(env.get("TORCHELASTIC_RESTART_COUNT", "0")),
     )
 

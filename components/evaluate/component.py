@@ -7,6 +7,7 @@ from kfp import dsl
 def evaluate(
     data_source: str,
     deploy_model_name: str,
+    deploy_target: str,
     gate_min_score: float,
     gate_max_regression: float,
     gate_confidence: float,

@@ -2,7 +2,7 @@
 
 An entry is a folder `<stage>/<key>` that holds `outputs/<name>` and `result.json`, and appears whole or not at all. The key
 is a hash of everything that decides the outputs, the library's own source included. One process at a time works on a key;
-a second one waits and then finds the entry.
+a second one waits and then finds the entry. On a cluster entries are shared between pods (`slipway.stages.state`).
 """
 
 import errno
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.log import get_logger
+from slipway.stages.state import SharedCache
 from slipway.storage.files import hash_file, hash_json, staged_directory, write_json
 from slipway.storage.locks import hold_lock
 
@@ -31,14 +32,17 @@ class Workplace:
 
     outputs: Mapping[str, Path]
     work_dir: Path
+    work_uri: str = ""
+    """The like of `work_dir` that outlives a pod; "" on a laptop. It is removed with it once the work is done."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageCache:
-    """The cache under one Slipway home."""
+    """The cache under one Slipway home, in front of the one that pods share."""
 
     cache_dir: Path
     work_dir: Path
+    shared: SharedCache | None = None
 
     def produce(
         self,
@@ -63,24 +67,51 @@ class StageCache:
         """
         key = hash_json(key_parts)[:32]
         entry = self.cache_dir / stage / key
-        workspace = self.work_dir / stage / key
         with hold_lock(self.work_dir / stage / f"{key}.lock", timeout_seconds=wait_seconds):
-            if _is_whole(entry, outputs) and is_current(_read_facts(entry)):
-                _hand_over(entry, outputs)
-                return _read_facts(entry), True
-            for abandoned in entry.parent.glob(f".{key}.*"):  # by a process that was killed
-                shutil.rmtree(abandoned)
-            workspace.mkdir(parents=True, exist_ok=True)
-            with staged_directory(entry) as staging:
-                (staging / "outputs").mkdir()
-                staged = {name: staging / "outputs" / name for name in outputs}
-                facts = work(Workplace(outputs=staged, work_dir=workspace))
-                write_json(
-                    staging / "result.json", {"facts": facts, "files": _list_files(staging / "outputs"), "key": dict(key_parts)}
-                )
-            shutil.rmtree(workspace)
+            facts = self._find(stage, key, outputs, is_current)
+            cached = facts is not None
+            if facts is None:
+                facts = self._work_out(stage, key, outputs, work, key_parts)
             _hand_over(entry, outputs)
-            return facts, False
+            return facts, cached
+
+    def _find(self, stage: str, key: str, outputs: Mapping[str, Path], is_current: Callable[[Facts], bool]) -> Facts | None:
+        """What an entry says that can be handed over; None where the work has to be done."""
+        entry = self.cache_dir / stage / key
+        if _is_whole(entry, outputs):
+            facts = _read_facts(entry)
+            if is_current(facts):
+                return facts
+        if self.shared is None or not self.shared.fetch(stage, key, entry) or not _is_whole(entry, outputs):
+            return None
+        facts = _read_facts(entry)
+        return facts if is_current(facts) else None
+
+    def _work_out(
+        self,
+        stage: str,
+        key: str,
+        outputs: Mapping[str, Path],
+        work: Callable[[Workplace], Facts],
+        key_parts: Mapping[str, object],
+    ) -> Facts:
+        entry, workspace = self.cache_dir / stage / key, self.work_dir / stage / key
+        for abandoned in entry.parent.glob(f".{key}.*"):  # by a process that was killed
+            shutil.rmtree(abandoned)
+        workspace.mkdir(parents=True, exist_ok=True)
+        work_uri = self.shared.work_uri(stage, key) if self.shared else ""
+        with staged_directory(entry) as staging:
+            (staging / "outputs").mkdir()
+            staged = {name: staging / "outputs" / name for name in outputs}
+            facts = work(Workplace(outputs=staged, work_dir=workspace, work_uri=work_uri))
+            write_json(
+                staging / "result.json", {"facts": facts, "files": _list_files(staging / "outputs"), "key": dict(key_parts)}
+            )
+        if self.shared is not None:
+            self.shared.publish(stage, key, entry)
+            self.shared.drop_work(stage, key)
+        shutil.rmtree(workspace)
+        return facts
 
 
 def _read_facts(entry: Path) -> Facts:

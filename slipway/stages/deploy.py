@@ -6,6 +6,7 @@ from typing import Any
 
 from slipway.config import Config
 from slipway.deploy.promotion import Challenger, Deployment, SmokePolicy, deploy_challenger
+from slipway.deploy.targets import open_deploy_target
 from slipway.errors import DeployError
 from slipway.overrides import config_from_parameters
 from slipway.settings import Settings
@@ -50,5 +51,4 @@ def _deploy(config: Config, bundle: Path, verdict: Verdict, settings: Settings) 
         evaluated_against=verdict.champion or None,
         tracking_run_id=verdict.tracking_run_id,
     )
-    policy = SmokePolicy(tolerance=config.deploy.smoke_tolerance, timeout_seconds=config.deploy.timeout_seconds)
-    return deploy_challenger(settings, challenger, policy)
+    return deploy_challenger(settings, challenger, SmokePolicy.of(config.deploy), open_deploy_target(settings, config.deploy))

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.config import Config
+from slipway.deploy.targets import find_serving
 from slipway.export.bundle import read_info
 from slipway.overrides import config_from_parameters
 from slipway.provenance import hash_sources, package_versions
-from slipway.serving.record import read_serving
 from slipway.settings import Settings
 from slipway.stages.cache import Facts, Workplace
 from slipway.stages.champion import ChampionReference, fetch_champion, find_champion
-from slipway.stages.record import read_run_hash
 from slipway.stages.runner import stage_session
 from slipway.stages.tracking import close_runs, join_candidate, read_training, resolve_model_name, track_training
 from slipway.storage.files import write_text
@@ -49,6 +48,8 @@ class _Case:
     bundle: Path
     training: Path
     champion: ChampionReference
+    serving_bundle_id: str
+    """"" where nothing serves."""
 
 
 def run_evaluate(
@@ -64,7 +65,8 @@ def run_evaluate(
     with stage_session("evaluate") as session:
         model_name = resolve_model_name(config)
         bundle_id = read_info(Path(bundle)).bundle_id
-        champion = find_champion(session.settings, model_name, bundle_id)
+        serving = find_serving(session.settings, config.deploy, model_name)
+        champion = find_champion(session.settings, serving, model_name, bundle_id)
         case = _Case(
             config=config,
             model_name=model_name,
@@ -72,6 +74,7 @@ def run_evaluate(
             bundle=Path(bundle),
             training=Path(training),
             champion=champion,
+            serving_bundle_id=serving.bundle_id if serving is not None else "",
         )
         key = {
             "bundle_id": bundle_id,
@@ -154,7 +157,7 @@ def _describe(case: _Case, result: "EvaluationResult", settings: Settings) -> "L
         dataset_id=info.dataset_id,
         code_version=info.code_version,
         run_id=settings.run_id,
-        ir_hash=read_run_hash(settings.runs_dir / settings.run_id) if settings.run_id else "",
+        ir_hash=settings.ir_hash,
         gate="passed" if result.decision.passed else "refused",
         gate_reasons=tuple(reason.message for reason in sorted(result.decision.reasons, key=lambda reason: reason.passed)),
     )
@@ -162,6 +165,7 @@ def _describe(case: _Case, result: "EvaluationResult", settings: Settings) -> "L
 
 def _register(case: _Case, result: "EvaluationResult", lineage: "Lineage", output: Path, settings: Settings) -> "ModelVersion":
     """Register the version whatever was decided, so that `slipway models` also says why one was refused."""
+    from slipway.deploy.bundles import publish_bundle
     from slipway.stages.verdict import Verdict, write_verdict
     from slipway.tracking.registry import CHALLENGER, ModelRegistry
 
@@ -174,9 +178,14 @@ def _register(case: _Case, result: "EvaluationResult", lineage: "Lineage", outpu
     tracker.log_metrics(parent, result.metrics, shown_by_kfp=result.metrics)
     tracker.set_tags(parent, {"slipway.gate": lineage.gate, "slipway.dataset_id": lineage.dataset_id})
     registry = ModelRegistry(settings)
-    version = registry.register_version(case.model_name, lineage, tracking_run_id=candidate.run_id, bundle_dir=case.bundle)
-    serving = read_serving(settings, case.model_name)
-    if serving is None or serving.bundle_id != lineage.bundle_id:
+    version = registry.register_version(
+        case.model_name,
+        lineage,
+        tracking_run_id=candidate.run_id,
+        bundle_dir=case.bundle,
+        source_uri=publish_bundle(settings, case.model_name, case.bundle),
+    )
+    if case.serving_bundle_id != lineage.bundle_id:
         registry.set_alias(case.model_name, CHALLENGER, version.version)
     verdict = Verdict(
         model_name=case.model_name,

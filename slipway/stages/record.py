@@ -14,6 +14,8 @@ from slipway.storage.locks import is_locked
 
 RunStatus = Literal["RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
 STAGES = ("ingest", "preprocess", "train", "evaluate", "deploy")
+REPORTS = ("report.html", "validation/report.html")
+"""What a person reads of a run, below its folder: the evaluation, and what validation found."""
 _GONE = "the run's process was killed; the same command goes on from where it was"
 
 
@@ -43,7 +45,7 @@ class RunRecord:
     started_at: str
     parameters: dict[str, Any]
     ir_hash: str = ""
-    """SHA-256 of the compiled pipeline."""
+    """Of the compiled pipeline; see `Settings.ir_hash`."""
     seconds: float = 0.0
     error: str = ""
     model_name: str | None = None
@@ -57,15 +59,22 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def seconds_since(moment: str) -> float:
+    """Seconds from a time that `utc_now` gave until now."""
+    return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+
+
 def new_run_id() -> str:
     """An id that sorts by time; unique among runs that start a millisecond apart."""
     now = datetime.now(UTC)
     return f"{now:%Y%m%d-%H%M%S}-{time.time_ns() // 1_000_000 % 1000:03d}"
 
 
-def write_stage(run_dir: Path, record: StageRecord) -> None:
-    """Write or replace a stage's record."""
-    write_json(run_dir / "stages" / f"{record.name}.json", asdict(record))
+def write_stage(run_dir: Path, record: StageRecord) -> Path:
+    """Write or replace a stage's record; returns its file."""
+    path = run_dir / "stages" / f"{record.name}.json"
+    write_json(path, asdict(record))
+    return path
 
 
 def read_stage(run_dir: Path, name: str) -> StageRecord | None:
@@ -80,9 +89,11 @@ def read_stages(run_dir: Path) -> list[StageRecord]:
     return [record for record in records if record is not None]
 
 
-def write_run(run_dir: Path, record: RunRecord) -> None:
-    """Write or replace the run's record."""
-    write_json(run_dir / "run.json", asdict(record))
+def write_run(run_dir: Path, record: RunRecord) -> Path:
+    """Write or replace the run's record; returns its file."""
+    path = run_dir / "run.json"
+    write_json(path, asdict(record))
+    return path
 
 
 def read_run(run_dir: Path) -> RunRecord:
@@ -99,10 +110,18 @@ def read_run_if_any(run_dir: Path) -> RunRecord | None:
     return read_run(run_dir) if (run_dir / "run.json").exists() else None
 
 
-def read_run_hash(run_dir: Path) -> str:
-    """SHA-256 of the compiled pipeline that the run executes; "" where it is not known."""
-    record = read_run_if_any(run_dir)
-    return record.ir_hash if record else ""
+def begin_record(run_dir: Path, parameters: Mapping[str, Any], ir_hash: str = "") -> RunRecord:
+    """The record of a run that nothing but its stages has written of (on a cluster), as far as they tell."""
+    stages = read_stages(run_dir)
+    started_at = stages[0].started_at if stages else utc_now()
+    return RunRecord(
+        run_id=run_dir.name,
+        pipeline="training",
+        status="RUNNING",
+        started_at=started_at,
+        parameters=dict(parameters),
+        ir_hash=ir_hash,
+    )
 
 
 def liveness_lock(run_dir: Path) -> Path:
@@ -143,7 +162,7 @@ def summarize(run_dir: Path) -> dict[str, Any]:
         "model_name": evaluation.get("model_name") or run.model_name,
         "model_version": evaluation.get("model_version"),
         "serving_version": run.serving_version,
-        "report": evaluation.get("report") or _fact(stages, "ingest", "report"),
+        "report": _find_report(run_dir, evaluation),
         "stages": [
             {"name": record.name, "status": record.status, "seconds": round(record.seconds, 3), "cached": record.cached}
             for record in stages.values()
@@ -153,11 +172,19 @@ def summarize(run_dir: Path) -> dict[str, Any]:
 
 def _read_settled(run_dir: Path) -> tuple[RunRecord, dict[str, StageRecord]]:
     """The records as they stand, those of a killed run ended."""
-    run, stages = read_run(run_dir), read_stages(run_dir)
+    stages = read_stages(run_dir)
+    run = read_run_if_any(run_dir) or (begin_record(run_dir, {}) if stages else read_run(run_dir))
     if run.status == "RUNNING" and is_over(run_dir):
         run = replace(run, status="FAILED", error=_GONE)
         stages = [replace(stage, status="FAILED", error=_GONE) if stage.status == "RUNNING" else stage for stage in stages]
     return run, {stage.name: stage for stage in stages}
+
+
+def _find_report(run_dir: Path, evaluation: Mapping[str, Any]) -> str | None:
+    """Where the evaluation's report lies on this machine; the stage may have written it in a pod."""
+    named = evaluation.get("report")
+    here = run_dir / REPORTS[0]
+    return str(here) if named and here.exists() else named
 
 
 def _fact(stages: Mapping[str, StageRecord], stage: str, name: str) -> Any:

@@ -14,7 +14,8 @@ from types import FrameType
 from slipway.log import configure_logging, get_logger
 from slipway.settings import Settings, load_settings
 from slipway.stages.cache import Facts, StageCache, Workplace
-from slipway.stages.record import RunStatus, StageRecord, utc_now, write_stage
+from slipway.stages.record import REPORTS, RunStatus, StageRecord, utc_now, write_stage
+from slipway.stages.state import SharedCache, fetch_run, share_file
 
 _WATCH_SECONDS = 1.0
 
@@ -44,7 +45,8 @@ class StageSession:
         is_current: Callable[[Facts], bool] = lambda _: True,
     ) -> Facts:
         """Fill `outputs` from the cache or by `work`, and keep what the stage says of its result; see `StageCache.produce`."""
-        cache = StageCache(cache_dir=self.settings.cache_dir, work_dir=self.settings.work_dir)
+        shared = SharedCache(settings=self.settings) if self.settings.state_uri else None
+        cache = StageCache(cache_dir=self.settings.cache_dir, work_dir=self.settings.work_dir, shared=shared)
         self.facts, self.cached = cache.produce(self.name, key_parts, outputs, work, is_current=is_current)
         return self.facts
 
@@ -58,7 +60,8 @@ def stage_session(name: str) -> Iterator[StageSession]:
         threading.Thread(target=_end_with_runner, args=(settings.runner_pid,), daemon=True).start()
     session = StageSession(name, settings)
     started_at, start = utc_now(), time.monotonic()
-    write_stage(session.run_dir, StageRecord(name=name, status="RUNNING", started_at=started_at, seconds=0.0, cached=False))
+    fetch_run(settings)
+    _record(settings, StageRecord(name=name, status="RUNNING", started_at=started_at, seconds=0.0, cached=False))
     status: RunStatus = "CANCELLED"
     error = "cancelled"
     previous = signal.signal(signal.SIGTERM, _leave)
@@ -80,7 +83,16 @@ def stage_session(name: str) -> Iterator[StageSession]:
             facts=session.facts,
             error=error,
         )
-        write_stage(session.run_dir, record)
+        _record(settings, record)
+
+
+def _record(settings: Settings, record: StageRecord) -> None:
+    """Write a stage's record, and let other pods see it and the reports that it may speak of."""
+    path = write_stage(settings.run_dir, record)
+    for report in REPORTS:
+        if (settings.run_dir / report).exists():
+            share_file(settings, settings.run_dir / report)
+    share_file(settings, path)
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

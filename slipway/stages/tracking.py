@@ -14,6 +14,7 @@ from slipway.data.ingest import default_model_name
 from slipway.overrides import name_settings
 from slipway.settings import Settings
 from slipway.stages.record import is_over, read_run_if_any
+from slipway.stages.state import share_file
 from slipway.storage.files import write_json
 from slipway.tracking.runs import TrackedRun, Tracker
 from slipway.training.job import HISTORY_NAME, TrainingResult
@@ -27,6 +28,7 @@ _NOTES_NAME = "mlflow"
 class CandidateRun:
     """An open MLflow run of one training."""
 
+    settings: Settings
     tracker: Tracker
     run: TrackedRun
     parent: TrackedRun
@@ -35,7 +37,7 @@ class CandidateRun:
     def finish(self, status: TrackingStatus) -> None:
         """Close the run."""
         self.tracker.finish(self.run, status)
-        self.note.unlink(missing_ok=True)
+        _drop(self.settings, self.note)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ def close_runs(settings: Settings, status: TrackingStatus) -> None:
     tracker = Tracker(settings)
     for note, run in notes:
         tracker.finish(run, status)
-        note.unlink(missing_ok=True)
+        _drop(settings, note)
 
 
 def join_candidate(settings: Settings, config: Config, training_key: str) -> CandidateRun:
@@ -82,7 +84,7 @@ def join_candidate(settings: Settings, config: Config, training_key: str) -> Can
     run = tracker.join_candidate_run(
         parent, training_key=training_key, name=f"candidate-{training_key[:8]}", tags={"slipway.kind": "candidate"}
     )
-    return CandidateRun(tracker=tracker, run=run, parent=parent, note=_note(settings, run))
+    return CandidateRun(settings=settings, tracker=tracker, run=run, parent=parent, note=_note(settings, run))
 
 
 def describe_training(config: Config, dataset_id: str, training_key: str, result: TrainingResult) -> TrainingFacts:
@@ -130,7 +132,13 @@ def _notes_dir(settings: Settings) -> Path:
 def _note(settings: Settings, run: TrackedRun) -> Path:
     note = _notes_dir(settings) / f"{run.run_id}.json"
     write_json(note, asdict(run))
+    share_file(settings, note)
     return note
+
+
+def _drop(settings: Settings, note: Path) -> None:
+    note.unlink(missing_ok=True)
+    share_file(settings, note)
 
 
 def _read_notes(folder: Path) -> Iterator[tuple[Path, TrackedRun]]:

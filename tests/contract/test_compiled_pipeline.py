@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines import images
 from pipelines.compile import compile_training
-from pipelines.resources import GPU
+from pipelines.images import Images, choose_images
+from pipelines.ir import HASH_VARIABLE, read_ir_hash
+from pipelines.resources import CONFIG_KEYS, GPU, SECRET_KEYS, TRAIN
 from slipway.config import Config
+from slipway.launch.worker_pod import WorkerNeeds
 from slipway.overrides import apply_overrides, list_settings
+from slipway.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("ingest", "preprocess", "train", "evaluate", "deploy", "finish")
@@ -40,8 +43,8 @@ class Compiled:
         return self.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][f"exec-{name}"]
 
 
-def compile_with(path: Path, *overrides: str) -> Compiled:
-    compile_training(apply_overrides(Config(), overrides), path)
+def compile_with(path: Path, *overrides: str, images: Images | None = None) -> Compiled:
+    compile_training(apply_overrides(Config(), overrides), path, images)
     return Compiled(*yaml.safe_load_all(path.read_text()))
 
 
@@ -64,6 +67,18 @@ def test_the_same_configuration_gives_the_same_bytes_in_any_process_and_from_any
     assert "there/training.yaml  sha256:" in done.stdout
 
 
+def test_each_task_knows_the_hash_of_the_file_it_was_compiled_into(tmp_path):
+    digests = [compile_training(apply_overrides(Config(), given), tmp_path / "a.yaml") for given in ((), ("train.epochs=3",))]
+    assert digests[0] != digests[1]
+    known = {
+        one["value"]
+        for name in TASKS
+        for one in Compiled(*yaml.safe_load_all((tmp_path / "a.yaml").read_text())).container(name)["env"]
+        if one["name"] == HASH_VARIABLE
+    }
+    assert known == {digests[1]} == {read_ir_hash(tmp_path / "a.yaml")}
+
+
 def test_a_misspelt_setting_ends_the_script_with_status_2_and_the_nearest_name(tmp_path):
     script = [sys.executable, str(ROOT / "pipelines" / "compile.py"), "train.epocs=3"]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
@@ -78,8 +93,19 @@ def test_the_file_holds_these_tasks_and_no_other(compiled):
 @pytest.mark.parametrize("name", TASKS)
 def test_each_task_has_a_pinned_image_of_ours(compiled, name):
     image = compiled.container(name)["image"]
-    assert image == (images.TRAINER if name == "train" else images.PIPELINE)
+    assert image == choose_images().name("trainer" if name == "train" else "pipeline")
     assert re.fullmatch(r"[a-z0-9./-]+:\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?", image)
+
+
+def test_the_images_of_a_commit_from_another_registry_can_be_had_and_give_the_same_bytes_again(tmp_path):
+    images = choose_images("registry.example/team", "0123abc")
+    compiled = compile_with(tmp_path / "a.yaml", images=images)
+    found = {name: compiled.container(name)["image"] for name in TASKS}
+    assert found == {
+        name: f"registry.example/team/slipway-{'trainer' if name == 'train' else 'pipeline'}-python:0123abc" for name in TASKS
+    }
+    compile_with(tmp_path / "b.yaml", images=images)
+    assert (tmp_path / "a.yaml").read_bytes() == (tmp_path / "b.yaml").read_bytes()
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -113,6 +139,24 @@ def test_no_task_carries_a_secret_in_clear_text(compiled, name):
     assert [one["name"] for one in compiled.container(name).get("env", []) if _SECRETIVE.search(one["name"])] == []
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_each_task_is_told_of_the_platform_by_reference_and_fails_at_once_where_it_is_not_there(compiled, name):
+    (told,) = compiled.kubernetes(name)["configMapAsEnv"]
+    assert (told["configMapName"], "optional" in told and told["optional"]) == ("slipway", False)
+    assert {one["envVar"]: one["configMapKey"] for one in told["keyToEnv"]} == {key: key for key in CONFIG_KEYS}
+    (secret,) = compiled.kubernetes(name)["secretAsEnv"]
+    assert (secret["secretName"], "optional" in secret and secret["optional"]) == ("slipway-s3", False)
+    assert {one["envVar"]: one["secretKey"] for one in secret["keyToEnv"]} == {key: key for key in SECRET_KEYS}
+
+
+def test_what_a_task_is_told_of_the_platform_is_what_the_library_reads():
+    settings = load_settings({key: f"http://{key.lower()}" for key in (*CONFIG_KEYS, *SECRET_KEYS)})
+    assert (settings.state_uri, settings.serving_namespace) == ("http://slipway_state_uri", "http://slipway_serving_namespace")
+    assert (settings.mlflow_tracking_uri, settings.s3_endpoint) == ("http://mlflow_tracking_uri", "http://aws_endpoint_url")
+    assert (settings.s3_region, settings.s3_access_key) == ("http://aws_region", "http://aws_access_key_id")
+    assert settings.s3_secret_key == "http://aws_secret_access_key"
+
+
 def test_tasks_that_look_at_the_world_outside_their_inputs_are_never_cached(compiled):
     cached = {name for name in TASKS if compiled.task(name).get("cachingOptions", {}).get("enableCache")}
     assert cached == {"ingest", "preprocess", "train"}
@@ -136,6 +180,38 @@ def test_gpus_are_requested_with_the_toleration_of_their_nodes_only_where_they_a
     assert toleration == {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
     assert with_gpus.spec["root"]["inputDefinitions"]["parameters"]["train_num_gpus"]["defaultValue"] == 2
     assert [name for name in TASKS if "accelerator" in with_gpus.container(name)["resources"]] == ["train"]
+
+
+@pytest.mark.parametrize("overrides", [("train.num_nodes=2",), ("train.launcher=train-job",), ("train.launcher=indexed-job",)])
+def test_a_task_that_trains_in_pods_of_its_own_is_small_and_says_what_each_of_them_gets(compiled, tmp_path, overrides):
+    launcher = compile_with(tmp_path / "training.yaml", "train.num_gpus=2", *overrides)
+    resources = launcher.container("train")["resources"]
+    assert "accelerator" not in resources
+    assert "tolerations" not in launcher.kubernetes("train")
+    assert resources["memoryLimit"] < compiled.container("train")["resources"]["memoryLimit"]
+    (said,) = [one["value"] for one in launcher.container("train")["env"] if one["name"] == "SLIPWAY_WORKER_POD"]
+    needs = WorkerNeeds.parse(said)
+    assert needs.resources == {
+        "requests": {"cpu": "250m", "memory": "512Mi", GPU: "2"},
+        "limits": {"cpu": TRAIN.cpu, "memory": TRAIN.memory, GPU: "2"},
+    }
+    assert needs.tolerations == ({"key": GPU, "operator": "Exists", "effect": "NoSchedule"},)
+    assert needs.timeout_seconds < int(launcher.kubernetes("train")["activeDeadlineSeconds"])
+
+
+@pytest.mark.parametrize("overrides", [(), ("train.num_nodes=2", "train.launcher=local")], ids=["one node", "local"])
+def test_a_task_that_trains_in_its_own_pod_has_the_resources_itself(tmp_path, overrides):
+    compiled = compile_with(tmp_path / "training.yaml", "train.num_gpus=1", *overrides)
+    assert "SLIPWAY_WORKER_POD" not in {one["name"] for one in compiled.container("train")["env"]}
+    assert compiled.container("train")["resources"]["accelerator"]["resourceCount"] == "1"
+
+
+def test_pods_without_gpus_ask_for_none_and_tolerate_no_more_nodes(tmp_path):
+    compiled = compile_with(tmp_path / "training.yaml", "train.num_nodes=2")
+    (said,) = [one["value"] for one in compiled.container("train")["env"] if one["name"] == "SLIPWAY_WORKER_POD"]
+    needs = WorkerNeeds.parse(said)
+    assert GPU not in said
+    assert needs.tolerations == ()
 
 
 def test_training_has_shared_memory_for_its_processes(compiled):

@@ -10,10 +10,11 @@ import pytest
 import typer
 
 from pipelines import compile as compile_script
-from pipelines import images, resources, submit
+from pipelines import resources, submit
 from slipway.cli.main import app
 from slipway.config import Config
 from slipway.doctor.checkup import run_checks
+from slipway.doctor.cluster import CHECKS as CLUSTER_CHECKS
 from slipway.overrides import apply_overrides
 from slipway.settings import load_settings
 from slipway.stages.record import RunRecord, StageRecord, summarize, utc_now, write_run, write_stage
@@ -74,7 +75,8 @@ def test_a_documented_command_is_one_that_works(command):
         script = words.pop(0)
         assert (ROOT / script).is_file()
         known = {"pipelines/compile.py": compile_script.__file__, "pipelines/submit.py": submit.__file__}
-        options = set(re.findall(r'"(--[a-z-]+)"', Path(known[script]).read_text())) | {"--preset"}
+        options = set(re.findall(r'"(--[a-z-]+)"', Path(known[script]).read_text()))
+        options |= {"--preset", "--registry", "--image-tag"}  # both scripts share them
     else:
         leaf, words = leaf_command(words)
         options = {name for parameter in leaf.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
@@ -104,16 +106,15 @@ def test_the_fields_of_the_report_are_those_that_it_prints(tmp_path):
 
 
 def test_the_checks_of_the_doctor_are_those_that_it_makes(tmp_path):
-    made = {check.name for check in run_checks(load_settings({"SLIPWAY_HOME": str(tmp_path)}))}
+    made = {check.name for check in run_checks(load_settings({"SLIPWAY_HOME": str(tmp_path)}))} | set(CLUSTER_CHECKS)
     assert {name for row in table("cli.md", "Doctor") for name in re.findall(r"`(\w+)`", row[0])} == made
 
 
 def test_the_figures_of_the_tasks_are_those_of_the_file():
-    named = {images.PIPELINE: "pipeline", images.TRAINER: "trainer"}
     for name, *documented in table("pipelines.md", "What a task is given on a cluster"):
         given = getattr(resources, name.upper())
         cached = "yes" if given.caching else "no"
-        figures = [named[given.image], given.cpu, given.memory, f"{given.timeout_seconds} s", str(given.num_retries), cached]
+        figures = [given.image, given.cpu, given.memory, f"{given.timeout_seconds} s", str(given.num_retries), cached]
         assert documented == figures, name
 
 

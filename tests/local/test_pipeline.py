@@ -91,7 +91,7 @@ def test_a_broken_bundle_fails_the_smoke_test_and_leaves_the_champion(served: Ho
     verdicts = [read_verdict(folder) for folder in (served.path / "cache" / "evaluate").glob("*/outputs/evaluation")]
     verdict = next(verdict for verdict in verdicts if verdict.model_name == "digits")
     broken = served.path.parent / "broken"
-    shutil.copytree(served.path / "serving" / "digits" / champion["bundle_dir"], broken)
+    shutil.copytree(served.path / "serving" / "digits" / champion["bundle_uri"], broken)
     bundle_id = spoil_weights(broken)
     evaluated = served.path.parent / "evaluated"
     evaluated.mkdir()

@@ -1,0 +1,70 @@
+"""Small bundles that ONNX Runtime really answers from."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from slipway.export.bundle import MODEL_NAME, BundleInfo, GoldenExample, write_bundle
+from slipway.export.signature import Signature, TensorSpec
+
+CLASS_NAMES = ("dark", "bright", "red")
+SIGNATURE = Signature(
+    inputs=(TensorSpec(name="image", dtype="uint8", shape=(None, None, None, 3)),),
+    outputs=(TensorSpec(name="probabilities", dtype="float32", shape=(None, 3)),),
+)
+
+
+def write_image_bundle(
+    root: Path, *, seed: int = 0, golden_from: Path | None = None, model_bytes: bytes | None = None
+) -> BundleInfo:
+    """Write a bundle that tells dark, bright and red images apart by their mean colour; `seed` decides its weights.
+
+    With `golden_from`, the golden examples are those of the model there; with `model_bytes`, the model file holds those.
+
+    Either gives a bundle whose hashes hold and whose model is not the one that was evaluated.
+    """
+    root.mkdir(parents=True)
+    (root / MODEL_NAME).write_bytes(_mean_color_model(seed).SerializeToString() if model_bytes is None else model_bytes)
+    session = onnxruntime.InferenceSession(str((golden_from or root) / MODEL_NAME), providers=["CPUExecutionProvider"])
+    generator = np.random.default_rng(0)
+    images = [generator.integers(0, 256, (1, size, size + 2, 3), dtype=np.uint8) for size in (3, 5, 8)]
+    golden = [
+        GoldenExample(inputs={"image": image}, outputs={"probabilities": session.run(None, {"image": image})[0]})
+        for image in images
+    ]
+    info = BundleInfo(
+        task="image-classification",
+        architecture="mean-color",
+        signature=SIGNATURE,
+        class_names=CLASS_NAMES,
+        dataset_id="d" * 32,
+        code_version=f"code-{seed}",
+        opset=20,
+        metrics={"accuracy": 0.9},
+        model={"parameters": 12.0},
+        parity_max_difference=0.0,
+    )
+    return write_bundle(root, info, golden)
+
+
+def _mean_color_model(seed: int) -> onnx.ModelProto:
+    weights = np.random.default_rng(seed).normal(size=(3, 3)).astype(np.float32) / 16
+    nodes = [
+        helper.make_node("Cast", ["image"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["values", "axes"], ["means"], keepdims=0),
+        helper.make_node("MatMul", ["means", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mean-color",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w", 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(np.array([1, 2]), "axes"), numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model

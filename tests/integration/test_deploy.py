@@ -1,0 +1,570 @@
+"""Deploying to KServe: what serves, what is taken back, and what a client that asks all the while sees of it."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipway.deploy.inference_service import Replicas
+from slipway.deploy.kserve import KServeTarget
+from slipway.deploy.promotion import Challenger, Deployment, SmokePolicy, deploy_challenger
+from slipway.deploy.slo import SloPolicy
+from slipway.deploy.target import Candidate, Endpoint
+from slipway.errors import DeployError
+from slipway.export.bundle import read_bundle, read_info
+from slipway.serving.protocol import write_request
+from slipway.serving.record import ServingRecord
+from slipway.settings import Settings
+from slipway.storage.objects import ObjectStorage
+from slipway.tracking.registry import Lineage, ModelRegistry
+from slipway.tracking.runs import Tracker
+from tests.bundles import write_image_bundle
+from tests.integration.cluster import LiveCluster, wait_until
+from tests.integration.kfp_run import built_images
+from tests.integration.platform import Tenant
+from tests.integration.pods import build_pod
+from tests.slipway_home import SLIPWAY
+
+POLICY = SmokePolicy(tolerance=1e-4, timeout_seconds=60, slo=SloPolicy(seconds=3, max_error_rate=0.0, max_latency_ms=2000))
+ONE = Replicas(min=1, max=1)
+EARLY_SECONDS = 20.0
+_ASK_ON = """
+import http.client, json, pathlib, sys, threading, time
+host, path, body = sys.argv[1:]
+failures, versions, stop = [], {}, pathlib.Path("/tmp/stop")
+
+def ask_on(keep):
+    connection = http.client.HTTPConnection(host, timeout=10)
+    while not stop.exists():
+        try:
+            connection.request("POST", path, body, {} if keep else {"Connection": "close"})
+            answer = connection.getresponse()
+            content = json.loads(answer.read())
+            if answer.status != 200:
+                raise RuntimeError(f"{answer.status}: {content}")
+            versions[content["model_version"]] = versions.get(content["model_version"], 0) + 1
+        except Exception as error:
+            failures.append(f"{time.time():.3f} {'kept' if keep else 'new'} connection: {error!r}")
+            connection.close()
+        time.sleep(0.02)
+    connection.close()
+
+threads = [threading.Thread(target=ask_on, args=(keep,)) for keep in (True, False)]
+for thread in threads:
+    thread.start()
+while not versions and not failures:
+    time.sleep(0.05)
+print("asking", flush=True)
+for thread in threads:
+    thread.join()
+print(json.dumps({"failures": failures, "versions": versions}))
+"""
+
+
+@dataclass
+class Asked:
+    """What a client that asked continuously has seen."""
+
+    failures: list[str]
+    versions: dict[str, int]
+    """Answers by the version that gave them."""
+
+
+class Yard:
+    """Deploys bundles of one model to a namespace, from a laptop: registered under a run, compared with what serves."""
+
+    def __init__(self, tenant: Tenant, images: Mapping[str, str], home: Path) -> None:
+        self.tenant = tenant
+        self.images = images
+        self.environment = tenant.environment(home)
+        self.settings: Settings = tenant.settings(home)
+        self.model = f"colors-{uuid.uuid4().hex[:6]}"
+        self.registry = ModelRegistry(self.settings)
+        self.storage = ObjectStorage(self.settings)
+        self._tracker = Tracker(self.settings)
+        self._run = self._tracker.join_pipeline_run(experiment=self.model, run_id=f"run-{self.model}")
+        self.folder = home.parent
+        self._seed = 0
+
+    @property
+    def cluster(self) -> LiveCluster:
+        return self.tenant.cluster
+
+    @property
+    def target(self) -> KServeTarget:
+        return KServeTarget(self.settings, self.cluster.api, replicas=ONE)
+
+    @property
+    def serving(self) -> ServingRecord | None:
+        return self.target.read_serving(self.model)
+
+    @property
+    def champion(self) -> str | None:
+        version = self.registry.get_champion(self.model)
+        return version.version if version else None
+
+    def bundle(self, **options: Any) -> Path:
+        """A new bundle, unlike the others."""
+        self._seed += 1
+        root = self.folder / f"bundle-{self._seed}"
+        write_image_bundle(root, seed=self._seed, **options)
+        return root
+
+    def challenger(self, bundle_dir: Path) -> Challenger:
+        info, serving = read_info(bundle_dir), self.serving
+        lineage = Lineage(
+            bundle_id=info.bundle_id,
+            dataset_id=info.dataset_id,
+            code_version=info.code_version,
+            run_id=f"run-{self.model}",
+            ir_hash="",
+            gate="passed",
+            gate_reasons=("It is better.",),
+        )
+        return Challenger(
+            model_name=self.model,
+            bundle_dir=bundle_dir,
+            lineage=lineage,
+            evaluated_against=serving.bundle_id if serving else None,
+            tracking_run_id=self._run.run_id,
+        )
+
+    def deploy(self, bundle_dir: Path, target: KServeTarget | None = None) -> Deployment:
+        return deploy_challenger(self.settings, self.challenger(bundle_dir), POLICY, target or self.target)
+
+    def slipway(self, *arguments: str) -> str:
+        """What the command line on a laptop prints."""
+        done = subprocess.run(
+            [SLIPWAY, *arguments], env=self.environment, capture_output=True, text=True, timeout=180, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def objects(self, kind: str) -> list[str]:
+        """The names of this model's objects of a kind, without those on their way out."""
+        found = [one["metadata"] for one in self.cluster.list(kind, self.tenant.name)]
+        return sorted(one["name"] for one in found if one["name"].startswith(self.model) and "deletionTimestamp" not in one)
+
+    def inference_service(self) -> dict[str, Any]:
+        return self.cluster.get("inferenceservice", self.model, self.tenant.name)
+
+    @contextmanager
+    def asking(self) -> Iterator[Asked]:
+        """A client in a pod asks the model's own address all the while, on connections that it keeps and on new ones."""
+        serving = self.serving
+        assert serving is not None
+        bundle = read_bundle(self._fetched(serving))
+        body = write_request(bundle.golden[0].inputs, bundle.info.signature).decode()
+        host = f"{self.model}-predictor.{self.tenant.name}.svc.cluster.local"
+        name = f"ask-{uuid.uuid4().hex[:6]}"
+        command = ["python", "-c", _ASK_ON, host, f"/v2/models/{self.model}/infer", body]
+        pod = build_pod(name, built_images(self.images).pipeline, command)
+        api, namespace = self.cluster.api.core, self.tenant.name
+        api.create_namespaced_pod(namespace, pod)
+
+        def read_log() -> str:
+            return str(self.cluster.run_kubectl("logs", name, f"--namespace={namespace}", check=False).stdout)
+
+        wait_until("the client asks", lambda: "asking" in read_log(), timeout_seconds=60)
+        asked = Asked(failures=[], versions={})
+        try:
+            yield asked
+        finally:
+            time.sleep(1.0)
+            self.cluster.kubectl("exec", name, f"--namespace={namespace}", "--", "touch", "/tmp/stop")
+            wait_until("the client has ended", lambda: "failures" in read_log(), timeout_seconds=30)
+            seen = json.loads(read_log().splitlines()[-1])
+            asked.failures, asked.versions = seen["failures"], seen["versions"]
+            api.delete_namespaced_pod(name, namespace, grace_period_seconds=0)
+
+    def _fetched(self, serving: ServingRecord) -> Path:
+        folder = self.folder / "fetched" / serving.bundle_id
+        if not folder.exists():
+            self.target.read_bundle(serving, folder)
+        return folder
+
+
+class SabotagedTarget(KServeTarget):
+    """Something happens to a version between its dark launch and its promotion."""
+
+    def __init__(self, yard: Yard, sabotage: Callable[[str], None]) -> None:
+        super().__init__(yard.settings, yard.cluster.api, replicas=ONE)
+        self._sabotage = sabotage
+        self.promoted_at = self.noticed_at = self.restored_at = 0.0
+
+    def promote(self, candidate: Candidate) -> ServingRecord:
+        self._sabotage(candidate.served.bundle_uri)
+        self.promoted_at = time.monotonic()
+        return super().promote(candidate)
+
+    def restore(self, model_name: str, record: ServingRecord | None) -> None:
+        self.noticed_at = time.monotonic()
+        super().restore(model_name, record)
+        self.restored_at = time.monotonic()
+
+
+class UnknownStoreTarget(KServeTarget):
+    """Bundles lie where KServe has no initializer for."""
+
+    def store_bundle(self, model_name: str, version: str, bundle_dir: Path) -> str:
+        return super().store_bundle(model_name, version, bundle_dir).replace("s3://", "minio://")
+
+
+class TimedTarget(KServeTarget):
+    """Says how long the steps of a promotion took."""
+
+    promoted_at = answered_at = confirmed_at = 0.0
+
+    def promote(self, candidate: Candidate) -> ServingRecord:
+        self.promoted_at = time.monotonic()
+        return super().promote(candidate)
+
+    @contextmanager
+    def serving_endpoint(self, record: ServingRecord, *, timeout_seconds: float) -> Iterator[Endpoint | None]:
+        with super().serving_endpoint(record, timeout_seconds=timeout_seconds) as endpoint:
+            self.answered_at = time.monotonic()
+            yield endpoint
+
+    def confirm(self, model_name: str) -> ServingRecord:
+        record = super().confirm(model_name)
+        self.confirmed_at = time.monotonic()
+        return record
+
+
+@pytest.fixture(scope="module")
+def yard(shared_namespace: Tenant, images: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Yard:
+    """Version 1 serves."""
+    yard = Yard(shared_namespace, images, tmp_path_factory.mktemp("deploy") / "home")
+    yard.deploy(yard.bundle())
+    return yard
+
+
+@pytest.fixture
+def empty_yard(shared_namespace: Tenant, images: Mapping[str, str], tmp_path: Path) -> Yard:
+    """Nothing serves under the model's name."""
+    return Yard(shared_namespace, images, tmp_path / "home")
+
+
+def test_a_first_version_serves_with_its_lineage_and_deploying_it_again_patches_nothing(empty_yard: Yard) -> None:
+    bundle = empty_yard.bundle()
+    deployment = empty_yard.deploy(bundle)
+    record = deployment.record
+    assert (record.version, record.confirmed, record.previous, empty_yard.champion) == ("1", True, None, "1")
+    before = empty_yard.inference_service()
+    annotations = before["metadata"]["annotations"]
+    assert annotations["slipway.dev/bundle-id"] == read_info(bundle).bundle_id
+    assert (annotations["slipway.dev/version"], annotations["slipway.dev/run-id"]) == ("1", f"run-{empty_yard.model}")
+    assert before["spec"]["predictor"]["model"]["storageUri"] == record.bundle_uri
+    assert record.bundle_uri.endswith(f"/{record.bundle_id}/")
+    assert (empty_yard.objects("inferenceservices"), empty_yard.objects("deployments")) == (
+        [empty_yard.model],
+        [f"{empty_yard.model}-predictor"],
+    )
+    stored = empty_yard.storage.list_files(record.bundle_uri)
+    assert empty_yard.deploy(bundle).already_serving
+    after = empty_yard.inference_service()
+    assert [after["metadata"][key] for key in ("generation", "resourceVersion")] == [
+        before["metadata"][key] for key in ("generation", "resourceVersion")
+    ]
+    assert empty_yard.storage.list_files(record.bundle_uri) == stored
+
+
+def test_a_promotion_drops_no_request_of_a_client_that_asks_continuously(yard: Yard) -> None:
+    serving = yard.serving
+    assert serving is not None
+    timed = TimedTarget(yard.settings, yard.cluster.api, replicas=ONE)
+    with yard.asking() as asked:
+        deployment = yard.deploy(yard.bundle(), timed)
+        time.sleep(6)  # the old pod drains and ends
+    assert asked.failures == []
+    assert set(asked.versions) == {serving.version, deployment.record.version}
+    assert deployment.record.previous is not None
+    assert (deployment.record.previous.version, yard.champion) == (serving.version, deployment.record.version)
+    slo_seconds = POLICY.slo.seconds if POLICY.slo else 0.0
+    took = timed.confirmed_at - timed.promoted_at - slo_seconds
+    pods = yard.cluster.api.core.list_namespaced_pod(
+        yard.tenant.name, label_selector=f"serving.kserve.io/inferenceservice={yard.model}"
+    ).items
+    newest = max(pods, key=lambda pod: pod.metadata.creation_timestamp)
+    ready = next(one for one in newest.status.conditions if one.type == "Ready")
+    started = (ready.last_transition_time - newest.metadata.creation_timestamp).total_seconds()
+    print(
+        f"\npatch to answered {timed.answered_at - timed.promoted_at:.1f} s, to confirmed {took:.1f} s beside the SLO's window; "
+        f"{sum(asked.versions.values())} requests"
+    )
+    assert took < 10 + started
+
+
+def lose(yard: Yard, uri: str) -> None:
+    yard.storage.delete_folder(uri)
+
+
+def corrupt(yard: Yard, uri: str) -> None:
+    yard.storage.write_bytes(f"{uri}model.onnx", b"no model at all")
+
+
+def garble(yard: Yard, uri: str) -> None:
+    yard.storage.write_bytes(f"{uri}bundle.json", b"{")
+
+
+def exchange(yard: Yard, uri: str) -> None:
+    yard.storage.download_folder(uri, yard.folder / "stored")
+
+    def answers(bundle_dir: Path) -> list[float]:
+        return [float(one) for one in read_bundle(bundle_dir).golden[0].outputs["probabilities"].ravel()]
+
+    other = next(
+        one
+        for one in iter(yard.bundle, None)
+        if max(answers(one)) != pytest.approx(max(answers(yard.folder / "stored")), abs=0.01)
+    )
+    yard.storage.upload_folder(other, uri)
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "told"),
+    [
+        pytest.param(lose, r"storage-initializer: .*No model found in s3://", id="its files are gone"),
+        pytest.param(corrupt, r"model\.onnx was altered", id="its model is corrupt"),
+        pytest.param(garble, r"bundle\.json is damaged", id="it crashes at its start"),
+        pytest.param(exchange, r"Golden example 1 of 3, probabilities: the answer differs by", id="it gives wrong answers"),
+    ],
+)
+def test_a_broken_version_is_taken_back_and_the_old_one_keeps_answering(
+    yard: Yard, sabotage: Callable[[Yard, str], None], told: str
+) -> None:
+    serving = yard.serving
+    assert serving is not None
+    pod = yard.objects("pods")[0]
+    target = SabotagedTarget(yard, lambda uri: sabotage(yard, uri))
+    with (
+        yard.asking() as asked,
+        pytest.raises(
+            DeployError, match=rf"(?s)Version \d+ was taken back: .*{told}.*Version {serving.version} of .* still serves"
+        ),
+    ):
+        yard.deploy(yard.bundle(), target)
+    assert asked.failures == []
+    assert serving.version in asked.versions
+    assert (yard.serving, yard.champion) == (serving, serving.version)
+    assert yard.objects("inferenceservices") == [yard.model]
+    assert target.noticed_at - target.promoted_at < EARLY_SECONDS
+    if sabotage is not exchange:
+        assert set(asked.versions) == {serving.version}
+        assert pod in yard.objects("pods"), "the old pod is kept, not started again"
+        assert target.restored_at - target.noticed_at < 5
+    print(f"\nnoticed {target.noticed_at - target.promoted_at:.1f} s after the patch, {sum(asked.versions.values())} requests")
+
+
+def patch_runtime(yard: Yard, **container: str) -> None:
+    patch = {"spec": {"containers": [{"name": "kserve-container", **container}]}}
+    current = yard.cluster.get("servingruntime", "slipway", yard.tenant.name)
+    patch["spec"]["containers"] = [{**current["spec"]["containers"][0], **container}]
+    yard.cluster.kubectl(
+        "patch", "servingruntime", "slipway", f"--namespace={yard.tenant.name}", "--type=merge", "--patch", json.dumps(patch)
+    )
+
+
+def test_a_first_version_that_cannot_start_leaves_nothing_behind_and_is_given_up_early(
+    namespace: Tenant, images: Mapping[str, str], tmp_path: Path
+) -> None:
+    yard = Yard(namespace, images, tmp_path / "home")
+    runtime = yard.cluster.get("servingruntime", "slipway", namespace.name)
+    image = runtime["spec"]["containers"][0]["image"]
+
+    def fail_early(told: str, target: KServeTarget | None = None) -> None:
+        begun = time.monotonic()
+        with pytest.raises(DeployError, match=rf"(?s){told}.*Nothing serves as {yard.model}"):
+            yard.deploy(yard.bundle(), target)
+        assert time.monotonic() - begun < EARLY_SECONDS
+        assert yard.champion is None
+        wait_until("everything is gone", lambda: not yard.objects("deployments"), timeout_seconds=90)
+
+    patch_runtime(yard, image=f"{image.rpartition(':')[0]}:never-built")
+    fail_early("ImagePull|image")
+    patch_runtime(yard, image=image)
+    unknown = UnknownStoreTarget(yard.settings, yard.cluster.api, replicas=ONE)
+    fail_early("KServe does not carry it out: .*minio://.* is of no supported scheme", unknown)
+    yard.cluster.kubectl("delete", "servingruntime", "slipway", f"--namespace={namespace.name}")
+    fail_early("KServe does not take its specification: .*ServingRuntime 'slipway'")
+
+
+def test_two_deployments_at_once_go_one_after_the_other(yard: Yard) -> None:
+    challengers = [yard.challenger(yard.bundle()) for _ in range(2)]
+    ended: list[Deployment | DeployError] = []
+
+    def run(challenger: Challenger) -> None:
+        try:
+            ended.append(deploy_challenger(yard.settings, challenger, POLICY, yard.target))
+        except DeployError as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=run, args=(challenger,)) for challenger in challengers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(300)
+    first, second = ended
+    assert isinstance(first, Deployment)
+    assert "but now" in str(second), "the second was judged against a version that no longer serves"
+    assert yard.serving == first.record
+    assert yard.objects("inferenceservices") == [yard.model]
+
+
+_DEPLOY = """
+import sys
+from pathlib import Path
+from tests.integration.test_deploy import POLICY, ONE, Challenger, KServeTarget, Lineage, deploy_challenger, read_info
+from slipway.cluster.client import open_cluster
+from slipway.settings import load_settings
+from slipway.stages.runner import stage_session
+
+model, bundle_dir, evaluated_against, tracking_run_id = sys.argv[1:]
+info = read_info(Path(bundle_dir))
+lineage = Lineage(
+    bundle_id=info.bundle_id, dataset_id=info.dataset_id, code_version=info.code_version, run_id="r", ir_hash="", gate="passed",
+    gate_reasons=(),
+)
+challenger = Challenger(
+    model_name=model, bundle_dir=Path(bundle_dir), lineage=lineage, evaluated_against=evaluated_against,
+    tracking_run_id=tracking_run_id,
+)
+class Told(KServeTarget):
+    def promote(self, candidate):
+        record = super().promote(candidate)
+        print("promoted", flush=True)
+        return record
+with stage_session("deploy") as session:
+    deploy_challenger(session.settings, challenger, POLICY, Told(session.settings, open_cluster(session.settings), replicas=ONE))
+"""
+
+
+def start_deployment(yard: Yard, bundle_dir: Path) -> "subprocess.Popen[str]":
+    """A deployment as a process of its own; returns when it has promoted, before the version answers."""
+    challenger = yard.challenger(bundle_dir)
+    command = [
+        *(sys.executable, "-c", _DEPLOY, yard.model, str(bundle_dir)),
+        *(challenger.evaluated_against or "", challenger.tracking_run_id),
+    ]
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(command, env=yard.environment, cwd=root, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "promoted" in line:
+            return process
+    raise AssertionError("it ended before it promoted")
+
+
+def test_a_deployment_that_is_told_to_end_puts_back_what_served(yard: Yard) -> None:
+    before = yard.serving
+    process = start_deployment(yard, yard.bundle())
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert before is not None
+    assert (yard.serving, yard.champion) == (before, before.version)
+    wait_until("no challenger", lambda: yard.objects("inferenceservices") == [yard.model], timeout_seconds=60)
+
+
+def test_a_deployment_that_was_killed_is_completed_by_the_next_one(yard: Yard) -> None:
+    bundle, before = yard.bundle(), yard.serving
+    assert before is not None
+    process = start_deployment(yard, bundle)
+    process.kill()
+    process.communicate(timeout=60)
+    cut_off = yard.serving
+    assert cut_off is not None
+    assert (cut_off.bundle_id, cut_off.confirmed, yard.champion) == (read_info(bundle).bundle_id, False, before.version)
+    challenger = replace(yard.challenger(bundle), evaluated_against=before.bundle_id)
+    deployment = deploy_challenger(yard.settings, challenger, POLICY, yard.target)
+    assert deployment.already_serving
+    assert (deployment.record.bundle_id, deployment.record.confirmed) == (cut_off.bundle_id, True)
+    assert yard.champion == cut_off.version
+
+
+def test_a_deployment_that_was_killed_with_a_broken_version_is_taken_back_by_the_next_one(yard: Yard) -> None:
+    bundle, before = yard.bundle(), yard.serving
+    assert before is not None
+    process = start_deployment(yard, bundle)
+    process.kill()
+    process.communicate(timeout=60)
+    cut_off = yard.serving
+    assert cut_off is not None
+    corrupt(yard, cut_off.bundle_uri)
+    yard.cluster.kubectl(
+        "delete", "pods", f"--namespace={yard.tenant.name}", "-l", f"app=isvc.{yard.model}-predictor", "--wait=false"
+    )
+    time.sleep(2)
+    record = deploy_challenger(
+        yard.settings, replace(yard.challenger(yard.bundle()), evaluated_against=before.bundle_id), POLICY, yard.target
+    ).record
+    assert record.previous is not None
+    assert (record.previous.bundle_id, yard.champion) == (before.bundle_id, record.version)
+
+
+def test_the_command_line_rolls_back_and_says_what_serves(yard: Yard) -> None:
+    before = yard.serving
+    assert before is not None
+    assert before.previous is not None
+    with yard.asking() as asked:
+        out = yard.slipway("rollback", "--target", "kserve", "--model", yard.model)
+        time.sleep(6)
+    assert asked.failures == []
+    assert f"{yard.model} is served by version {before.previous.version}" in out
+    assert yard.champion == before.previous.version
+    listed = json.loads(yard.slipway("models", yard.model, "--target", "kserve", "--json"))
+    assert [version["version"] for version in listed if version["serves"]] == [before.previous.version]
+    assert [version["version"] for version in listed if "champion" in version["aliases"]] == [before.previous.version]
+
+
+def test_the_doctor_looks_at_the_cluster_and_sees_a_registry_that_does_not_agree(yard: Yard) -> None:
+    def checks() -> dict[str, dict[str, str]]:
+        command = [SLIPWAY, "doctor", "--target", "kserve", "--json"]
+        done = subprocess.run(command, env=yard.environment, capture_output=True, text=True, timeout=60, check=False)
+        found: list[dict[str, str]] = json.loads(done.stdout)
+        return {check["name"]: check for check in found if check["name"] != "serving" or f"{yard.model} " in check["detail"]}
+
+    serving = yard.serving
+    assert serving is not None
+    fine = checks()
+    assert {name: fine[name]["status"] for name in ("cluster", "kserve", "rights", "nodes", "serving")} == dict.fromkeys(
+        ("cluster", "kserve", "rights", "nodes", "serving"), "ok"
+    ), fine
+    other = next(one.version for one in yard.registry.list_versions(yard.model) if one.version != serving.version)
+    yard.registry.set_alias(yard.model, "champion", other)
+    found = checks()["serving"]
+    yard.registry.set_alias(yard.model, "champion", serving.version)
+    assert (found["status"], f"the alias champion names version {other}" in found["detail"]) == ("warn", True)
+
+
+def test_a_split_gives_a_share_to_another_version_and_ends_without_a_trace(yard: Yard) -> None:
+    serving = yard.serving
+    assert serving is not None
+    assert serving.previous is not None
+    graphs = f"{yard.tenant.name}-ab"
+    command = ("split", yard.model, "--to", serving.previous.version)
+    with pytest.raises(AssertionError, match=rf"no namespace {graphs}.*kubectl create namespace {graphs}"):
+        yard.slipway(*command)
+    namespace = yard.tenant.name
+    split = (*command, "--graph-namespace", namespace)
+    yard.slipway(*split, "--weight", "20")
+    second = yard.cluster.get("inferenceservice", f"{yard.model}-b", namespace)
+    yard.slipway(*split, "--weight", "30")
+    steps = yard.cluster.get("inferencegraph", yard.model, namespace)["spec"]["nodes"]["root"]["steps"]
+    assert [step["weight"] for step in steps] == [70, 30]
+    again = yard.cluster.get("inferenceservice", f"{yard.model}-b", namespace)
+    assert again["metadata"]["generation"] == second["metadata"]["generation"]
+    assert yard.serving == serving
+    yard.slipway("split", yard.model, "--end", "--graph-namespace", namespace)
+    wait_until("the split is gone", lambda: yard.objects("inferenceservices") == [yard.model], timeout_seconds=90)
+    assert yard.objects("inferencegraphs") == []
