@@ -66,6 +66,8 @@ class KServeTarget:
         self._replicas = replicas
         self._leases: dict[str, HeldLease] = {}
         self._replaced: dict[str, Manifest] = {}
+        self._promoted: dict[str, str] = {}
+        """By model, the promotion that this process made last."""
 
     @property
     def services(self) -> CustomResources:
@@ -144,6 +146,7 @@ class KServeTarget:
         before = self.services.get(name)
         if before is not None:
             self._replaced[candidate.model_name] = before
+        self._promoted[candidate.model_name] = record.promoted_at
         self.write(name, "champion", record, expected=current)
         return record
 
@@ -167,12 +170,14 @@ class KServeTarget:
     def restore(self, model_name: str, record: ServingRecord | None) -> None:
         """See `DeployTarget.restore`. While an old pod still runs it is only kept, and none is started."""
         name = inference_service_name(model_name)
+        self._check_lease(model_name)
+        self._check_promoted(self.services.get(name), model_name, record)
         if record is None:
             self.remove(name, model_name, wait=False)
             return
         replaced = self._replaced.get(model_name)
         if replaced is not None and replaced["metadata"]["annotations"].get(PROMOTED_AT) == record.promoted_at:
-            manifest = self._write_back(replaced, model_name)
+            manifest = self._write_back(replaced, model_name, record)
         else:
             manifest = self.write(name, "champion", record)
         self._await_rollout(manifest, record, _RESTORE_SECONDS)
@@ -239,7 +244,7 @@ class KServeTarget:
         _await_answers(endpoint)
         return endpoint
 
-    def _write_back(self, replaced: Manifest, model_name: str) -> Manifest:
+    def _write_back(self, replaced: Manifest, model_name: str, record: ServingRecord) -> Manifest:
         """Let an InferenceService be what it was, to the letter: then its old pods are those that it wants."""
         metadata = replaced["metadata"]
         kept = {key: metadata[key] for key in ("name", "namespace", "labels", "annotations") if key in metadata}
@@ -249,7 +254,20 @@ class KServeTarget:
         def removes(path: str) -> bool:
             return path.startswith((".spec.", ".metadata.annotations.slipway.dev/", ".metadata.annotations.serving.kserve.io/"))
 
-        return self.services.apply(desired, check=lambda _: self._check_lease(model_name), remove=removes)
+        def check(current: Manifest | None) -> None:
+            self._check_lease(model_name)
+            self._check_promoted(current, model_name, record)
+
+        return self.services.apply(desired, check=check, remove=removes)
+
+    def _check_promoted(self, current: Manifest | None, model_name: str, record: ServingRecord | None) -> None:
+        """See that what serves is this process's promotion, or `record` already, and not what somebody else has put there."""
+        promoted = self._promoted.get(model_name)
+        if current is None or promoted is None:
+            return
+        at = current["metadata"].get("annotations", {}).get(PROMOTED_AT)
+        if at not in (promoted, record.promoted_at if record else promoted):
+            raise DeployError(f"What serves as {model_name} was changed by someone else meanwhile, and is left as it is.")
 
     def _remove_challenger(self, name: str, record: ServingRecord) -> None:
         """Take down a dark launch, if it is still this one. That it cannot be is no reason to fail what it has shown."""
@@ -282,7 +300,7 @@ class KServeTarget:
 
         def check() -> None:
             sight = look(self.services, wanted)
-            trouble = next((one for one in find_troubles(wanted, sight) if one.pod), None)
+            trouble = next((one for one in find_troubles(wanted, sight) if one.kind == "crash"), None)
             if trouble is not None or count_restarts(sight) > restarts:
                 raise DeployError(f"{wanted.name} was restarted: {trouble.text if trouble else 'its container ended'}.")
 

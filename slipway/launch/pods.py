@@ -1,6 +1,7 @@
 """Training in pods of its own, launched and followed from a pod of the pipeline."""
 
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
@@ -88,6 +89,7 @@ class PodSubmitter:
             training_key=submission.training_key,
             run_id=settings.run_id,
             work_uri=folder.uri,
+            meeting=uuid.uuid4().hex,
             num_nodes=train.num_nodes,
             num_processes=train.num_gpus or train.num_processes,
             max_restarts=train.max_restarts,

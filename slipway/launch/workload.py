@@ -27,6 +27,8 @@ class WorkloadPlan:
     training_key: str
     run_id: str
     work_uri: str
+    meeting: str
+    """New for each plan: pods of an earlier Job of the same name are no part of this one."""
     num_nodes: int
     num_processes: int
     """Of each node."""
@@ -39,7 +41,7 @@ class WorkloadPlan:
     @property
     def command(self) -> list[str]:
         """What each pod runs; the kubelet fills in its index."""
-        arguments = ["--work-uri", self.work_uri, "--index", "$(JOB_COMPLETION_INDEX)"]
+        arguments = ["--work-uri", self.work_uri, "--index", "$(JOB_COMPLETION_INDEX)", "--meeting", self.meeting]
         return ["python", "-m", "slipway.training.node", *arguments]
 
     @property

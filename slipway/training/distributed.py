@@ -107,8 +107,9 @@ def _choose_device(group: ProcessGroup, num_gpus: int) -> torch.device:
     visible = torch.cuda.device_count()
     needed = max(num_gpus, group.local_world_size)  # all nodes' processes may run on this machine
     if visible < needed:  # asked by every process alike: one that goes on alone would wait for the others
+        here = f" and {needed} processes are to share this machine" if needed > num_gpus else ""
         raise ConfigError(
-            f"train.num_gpus is {num_gpus} and {needed} are needed here, but PyTorch sees {visible} GPU(s) on this machine. "
+            f"train.num_gpus is {num_gpus}{here}, but PyTorch sees {visible} GPU(s) on this machine. "
             "Set train.num_gpus to what there is, or 0 to train on the CPU."
         )
     device = torch.device("cuda", group.local_rank)

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,9 +38,10 @@ _LOOK_SECONDS = 0.1
 _STOP_SECONDS = 10.0
 _LINGER_SECONDS = 3.0
 """A node that failed waits so long before it ends, so that the others, which are ended with it, can say what they saw."""
-_RESOLVE_SECONDS = 600.0
 _RETURN_SECONDS = 3600.0
-"""How long another node waits for node 0 to come back, or to be ended because node 0 has finished: export and upload included."""
+"""How long another node waits for node 0 to appear, to come back, or to have ended it: export and upload included."""
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 2.0
 _JOIN_SECONDS = 600
 _SHORT_ROUND_SECONDS = 30.0
 _MAX_SHORT_ROUNDS = 5
@@ -81,21 +83,19 @@ class Place:
     index: int
     address: str
     """Its own stable name, under which the others reach it. Ranks follow the order of these, so node 0's must be the first."""
-    leader: str
-    """Node 0's."""
     port: int = PORT
+    """Of the rendezvous on node 0."""
 
     @classmethod
-    def from_name(cls, index: int, name: str, port: int = PORT) -> "Place":
-        """The place of a pod of an Indexed Job or JobSet: its own full name is `<job>-<index>.<service>.<...>`."""
-        host, dot, domain = name.partition(".")
-        prefix, dash, own = host.rpartition("-")
-        if not (dash and own == str(index)):
+    def of_pod(cls, index: int, name: str, port: int = PORT) -> "Place":
+        """The place of a pod of an Indexed Job or JobSet, whose full name is `<job>-<index>.<service>.<...>`."""
+        host, dot, _ = name.partition(".")
+        if not (dot and host.endswith(f"-{index}")):
             raise TrainingFailedError(
                 f"this node's name is {name!r}, which does not end its first part with -{index}: it is no pod of an Indexed Job "
-                "with a subdomain. Give --address and --leader."
+                "with a subdomain. Give --address."
             )
-        return cls(index=index, address=name, leader=f"{prefix}-0{dot}{domain}", port=port)
+        return cls(index=index, address=name, port=port)
 
 
 def main(arguments: list[str]) -> int:
@@ -103,9 +103,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m slipway.training.node", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--work-uri", required=True, help="folder that all nodes and the launcher share")
     parser.add_argument("--index", type=int, required=True, help="this node's number, from 0")
+    parser.add_argument("--meeting", required=True, help="what these nodes have in common, and no earlier ones of the training")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/slipway-node"), help="for this node's files")  # noqa: S108 - a pod's own
     parser.add_argument("--address", default="", help="name or address of this node; the pod's own full name by default")
-    parser.add_argument("--leader", default="", help="name or address of node 0; taken from the pod's own name by default")
     parser.add_argument("--port", type=int, default=PORT, help="of the rendezvous on node 0")
     parser.add_argument("--failure-file", type=Path, default=TERMINATION_FILE, help="where to say why training failed for good")
     options = parser.parse_args(arguments)
@@ -116,10 +116,10 @@ def main(arguments: list[str]) -> int:
     folder = WorkFolder(storage=ObjectStorage(settings), uri=options.work_uri)
     try:
         if options.address:
-            place = Place(index=options.index, address=options.address, leader=options.leader, port=options.port)
+            place = Place(index=options.index, address=options.address, port=options.port)
         else:
-            place = Place.from_name(options.index, socket.getfqdn(), options.port)
-        Node(place, folder, options.folder).run()
+            place = Place.of_pod(options.index, socket.getfqdn(), options.port)
+        Node(place, folder, options.folder, options.meeting).run()
     except StorageError as error:  # not the training's fault, and perhaps gone at the next start
         log.error("node failed", index=options.index, kind=type(error).__name__, error=str(error))
         NodeFailure(kind=type(error).__name__, message=str(error), at=time.time()).write(options.failure_file)
@@ -140,10 +140,11 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 class Node:
     """A node at work."""
 
-    def __init__(self, place: Place, shared: WorkFolder, folder: Path) -> None:
+    def __init__(self, place: Place, shared: WorkFolder, folder: Path, meeting: str) -> None:
         self._place = place
         self._shared = shared
         self._folder = folder
+        self._meeting = meeting
 
     def run(self) -> None:
         """Take part until there is a result.
@@ -154,6 +155,9 @@ class Node:
         """
         if self._shared.has_result():
             return
+        if self._place.index == 0:
+            # By number, through the store: a pod's name that is asked for before it is known counts as unknown for seconds.
+            self._shared.write_leader(self._meeting, _resolve(self._place.address))
         shared = self._shared.read_job()
         job = shared.place(self._folder)
         job.work_dir.mkdir(parents=True, exist_ok=True)
@@ -170,7 +174,7 @@ class Node:
             if mirror.restore():
                 log.info("checkpoint fetched", uri=self._shared.checkpoints_uri)
             rounds = _Rounds()
-            while not self._run_torchrun(job):
+            while not self._run_torchrun(job, self._place.address):
                 rounds.count()
             self._shared.publish_result(job)
         log.info("result published", uri=self._shared.uri)
@@ -178,25 +182,48 @@ class Node:
     def _take_part(self, job: TrainingJob) -> None:
         """Meet node 0 again and again: what it has not finished may need this node. Whoever started the nodes ends this one."""
         rounds = _Rounds()
-        _await_name(self._place.leader)
+        leader = self._await_leader(bool)
         while True:
-            if self._run_torchrun(job):
-                _await_leader(self._place, present=False)
+            if self._run_torchrun(job, leader):
+                self._await_leader(lambda address: not self._answers(address))
             else:
                 rounds.count()
-            _await_leader(self._place, present=True)
+            leader = self._await_leader(self._answers)
 
-    def _run_torchrun(self, job: TrainingJob) -> bool:
-        """One round of torchrun; whether it ended well. False where the nodes lost each other: another round may go better.
+    def _await_leader(self, suits: Callable[[str], bool]) -> str:
+        """Node 0's address, once it suits."""
+        deadline, pause = time.monotonic() + _RETURN_SECONDS, _FIRST_PAUSE_SECONDS
+        while not suits(address := self._shared.read_leader(self._meeting)):
+            if time.monotonic() > deadline:
+                raise TrainingFailedError(
+                    f"node 0 ({address or 'nowhere'}) neither came back nor finished within {_RETURN_SECONDS:g} s. "
+                    "Its own log says why."
+                )
+            time.sleep(pause)
+            pause = min(_LONGEST_PAUSE_SECONDS, 1.2 * pause)
+        return address
+
+    def _answers(self, address: str) -> bool:
+        """Whether node 0 holds a rendezvous there."""
+        if not address:
+            return False
+        try:
+            socket.create_connection((address, self._place.port), timeout=2.0).close()
+        except OSError:
+            return False
+        return True
+
+    def _run_torchrun(self, job: TrainingJob, leader: str) -> bool:
+        """One round of torchrun with node 0 at `leader`; False where the nodes lost each other: another round may go better.
 
         Raises:
             TrainingFailedError: the training itself failed.
         """
         clear_traces(job.work_dir)
-        log.info("starting torchrun", node=self._place.index, nodes=job.train.num_nodes, leader=self._place.leader)
+        log.info("starting torchrun", node=self._place.index, nodes=job.train.num_nodes, leader=leader)
         with ExitStack() as stack:
             environment = training_environment(_per_node(job)) | _ADDRESS_IN_EACH_ROUND
-            process = subprocess.Popen(self._command(job), env=environment, stdin=subprocess.DEVNULL)
+            process = subprocess.Popen(self._command(job, leader), env=environment, stdin=subprocess.DEVNULL)
             stack.callback(_end, process)
             while process.poll() is None and not (job.work_dir / FAILURE_NAME).exists():
                 time.sleep(_LOOK_SECONDS)
@@ -207,12 +234,13 @@ class Node:
             raise TrainingFailedError(describe_end(job, process.returncode, self._shared.checkpoints_uri))
         return process.returncode == 0
 
-    def _command(self, job: TrainingJob) -> list[str]:
+    def _command(self, job: TrainingJob, leader: str) -> list[str]:
         place, is_host = self._place, int(self._place.index == 0)
+        endpoint = f"[{leader}]:{place.port}" if ":" in leader else f"{leader}:{place.port}"
         return [
             *(sys.executable, "-m", "slipway.training.torchrun"),
             *("--nnodes", str(job.train.num_nodes), "--nproc-per-node", str(_per_node(job))),
-            *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"{place.leader}:{place.port}", "--rdzv-id", "slipway"),
+            *("--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", self._meeting),
             *("--rdzv-conf", f"is_host={is_host},join_timeout={max(_JOIN_SECONDS, 2 * job.train.schedule_seconds)}"),
             *("--local-addr", place.address),
             *("--max-restarts", str(job.train.max_restarts), "--monitor-interval", "0.2"),
@@ -255,41 +283,9 @@ class _Rounds:
         self._begun = time.monotonic()
 
 
-def _await_name(name: str) -> None:
-    """Return once `name` resolves: a pod's name does so a moment after its start."""
-    deadline = time.monotonic() + _RESOLVE_SECONDS
-    while not _resolves(name):
-        if time.monotonic() > deadline:
-            raise TrainingFailedError(f"the name {name} does not resolve after {_RESOLVE_SECONDS:g} s: node 0 has not started.")
-        time.sleep(_BETWEEN_ROUNDS_SECONDS)
-
-
-def _resolves(name: str) -> bool:
-    try:
-        socket.getaddrinfo(name, None)
-    except socket.gaierror:
-        return False
-    return True
-
-
-def _await_leader(place: Place, *, present: bool) -> None:
-    """Return once node 0 holds a rendezvous, or no longer does."""
-    deadline = time.monotonic() + _RETURN_SECONDS
-    while _answers(place) != present:
-        if time.monotonic() > deadline:
-            raise TrainingFailedError(
-                f"node 0 ({place.leader}:{place.port}) was expected to {'come back' if present else 'finish'} "
-                f"within {_RETURN_SECONDS:g} s and did not."
-            )
-        time.sleep(_BETWEEN_ROUNDS_SECONDS)
-
-
-def _answers(place: Place) -> bool:
-    try:
-        socket.create_connection((place.leader, place.port), timeout=2.0).close()
-    except OSError:
-        return False
-    return True
+def _resolve(name: str) -> str:
+    """The address of this machine under its own name."""
+    return str(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0])
 
 
 if __name__ == "__main__":

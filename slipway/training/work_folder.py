@@ -1,8 +1,8 @@
 """What the nodes of one training and their launcher share: a folder in the object store. Imports no torch.
 
-It holds `job.json`, `checkpoints/` (`best.pt`, `last.pt`, `history.json`) while training goes on, and in the end `result/`, which
-is published whole: the bundle, `history.json`, `environment.json`, `result.json`. It outlives the pods, the Job and the launcher;
-a training with the same key goes on from it, or finds that all is done.
+It holds `job.json`, `checkpoints/` (`best.pt`, `last.pt`, `history.json`) and node 0's address while training goes on, and in the
+end `result/`, which is published whole: the bundle, `history.json`, `environment.json`, `result.json`. It outlives the pods, the
+Job and the launcher; a training with the same key goes on from it, or finds that all is done.
 """
 
 import json
@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from slipway.config import ModelConfig, TrainConfig
+from slipway.errors import ObjectMissingError
 from slipway.storage.objects import ObjectStorage
 from slipway.storage.uri import join_uri
 from slipway.training.job import ENVIRONMENT_NAME, HISTORY_NAME, JOB_NAME, RESULT_NAME, TrainingJob, TrainingResult
@@ -79,6 +80,17 @@ class WorkFolder:
     def read_job(self) -> SharedJob:
         """What is to be trained."""
         return SharedJob.from_json(json.loads(self.storage.read_bytes(join_uri(self.uri, JOB_NAME))))
+
+    def write_leader(self, meeting: str, address: str) -> None:
+        """Say where node 0 of these nodes is."""
+        self.storage.write_bytes(join_uri(self.uri, "leaders", meeting), address.encode())
+
+    def read_leader(self, meeting: str) -> str:
+        """Where node 0 of these nodes is; "" while it has not said so."""
+        try:
+            return self.storage.read_bytes(join_uri(self.uri, "leaders", meeting)).decode()
+        except ObjectMissingError:
+            return ""
 
     def has_result(self) -> bool:
         """Whether the training has ended well, and all that it gave is here."""

@@ -41,6 +41,7 @@ def make_plan(num_gpus: int) -> WorkloadPlan:
         training_key="0" * 32,
         run_id=RUN_ID,
         work_uri="s3://slipway/state/work/train/0",
+        meeting="m",
         num_nodes=2,
         num_processes=max(1, num_gpus),
         max_restarts=2,

@@ -14,17 +14,9 @@ from slipway.settings import load_settings
 from tests.integration.cluster import KubectlError, LiveCluster
 from tests.integration.diagnosis import describe_namespace
 from tests.integration.kfp_run import built_images
-from tests.integration.platform import (
-    OWNER_LABEL,
-    Platform,
-    Tenant,
-    installed_platform,
-    opened_platform,
-    owner,
-    remove_leftovers,
-    tenant_namespace,
-    write_kustomization,
-)
+from tests.integration.namespaces import own_selector, remove_leftovers
+from tests.integration.platform import Platform, installed_platform
+from tests.integration.tenants import Tenant, tenant_namespace
 
 _TEST_SECONDS = 900
 _NAMESPACES = pytest.StashKey[list[str]]()
@@ -88,7 +80,7 @@ def kserve(cluster: LiveCluster, images: Mapping[str, str]) -> Iterator[None]:
     """Something that turns InferenceServices into Deployments: the real controller where there is one, else the stand-in."""
     from tests.kserve_standin import serve_kserve
 
-    with serve_kserve(cluster, built_images(images).pipeline, namespace_selector=f"{OWNER_LABEL}={owner()}"):
+    with serve_kserve(cluster, built_images(images).pipeline, namespace_selector=own_selector()):
         yield
 
 
@@ -98,15 +90,11 @@ def platform(
     images: Mapping[str, str],
     kserve: None,
     pytestconfig: pytest.Config,
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Platform]:
     """The platform layer, in a namespace of this session's own."""
     kept = pytestconfig.getoption("--platform")
     namespace = kept or f"slipway-it-{uuid.uuid4().hex[:6]}"
-    folder = tmp_path_factory.mktemp("kustomization")
-    write_kustomization(folder, namespace, images)
-    installed = opened_platform(cluster, namespace, folder) if kept else installed_platform(cluster, namespace, images)
-    with installed as opened:
+    with installed_platform(cluster, namespace, images, keep=bool(kept)) as opened:
         pytestconfig.stash[_NAMESPACES].append(namespace)
         yield opened
         pytestconfig.stash[_NAMESPACES].remove(namespace)

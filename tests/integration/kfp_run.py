@@ -16,8 +16,8 @@ from pipelines.ir import read_ir_hash
 from slipway.config import Config
 from slipway.overrides import apply_overrides, to_parameters
 from tests.integration.kfp_task import PIPELINE_ROOT, Artifact, TaskCall, build_task_pod, launcher_config_map
-from tests.integration.platform import Tenant
 from tests.integration.pods import run_pod
+from tests.integration.tenants import Tenant
 
 State = Literal["SUCCEEDED", "FAILED", "SKIPPED"]
 TASK_SECONDS = 600.0

@@ -4,8 +4,9 @@
 
 A pair is two pods from the trainer's image, one after the other. Both train on the digits with two processes; one launches an
 Indexed Job of two pods, the other starts torchrun beside itself. Measured by what they log, from the moment that the launcher
-creates the Job to the trainer's first line, which is written when all processes have met, read the
-data and stand before their first step. The installation of the platform and the launching pod's own start are not part of it.
+creates the Job to the trainer's first line, which is written when all processes have met, read the data and stand before their
+first step. The installation of the platform and the launching pod's own start are not part of it. What else runs on the machine
+is: each measurement waits until the processors are mostly idle, as long as --patience lasts, and says how busy they were.
 """
 
 import argparse
@@ -27,10 +28,13 @@ from slipway.settings import load_settings
 from tests.integration.cluster import LiveCluster
 from tests.integration.images import ensure_images
 from tests.integration.kfp_run import built_images
-from tests.integration.platform import Tenant, installed_platform, tenant_namespace
+from tests.integration.platform import installed_platform
+from tests.integration.tenants import Tenant, tenant_namespace
 from tests.integration.training import SMALL, Training, prepare_digits
 
 WANTED_SECONDS = 5.0
+_LOOK_SECONDS = 3.0
+_IDLE_SHARE = 0.2
 _RESOURCES = {**SMALL, "limits": {"cpu": "2", "memory": "4Gi"}}
 _BEGINS = {True: "starting torchrun", False: "launching pods"}
 
@@ -41,17 +45,52 @@ def main(arguments: list[str]) -> int:
         prog="python -m tests.integration.measure_launch", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--pairs", type=int, default=7, help="pairs to measure (default: %(default)s)")
+    parser.add_argument(
+        "--patience", type=float, default=300.0, help="seconds to wait in all for idle processors (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     local, pods = [], []
+    watch = IdleWatch(options.patience)
     with prepared() as (tenant, image, dataset_uri):
         for number in range(options.pairs):
+            busy = []
             for is_local, times in ((True, local), (False, pods)):
+                busy.append(watch.wait())
                 times.append(measure(tenant, image, dataset_uri, is_local=is_local))
-            print(f"pair {number + 1}: torchrun {local[-1]:.2f} s, two pods {pods[-1]:.2f} s, load {os.getloadavg()[0]:.1f}")
+            before = " and ".join(f"{share:.0%}" for share in busy)
+            print(
+                f"pair {number + 1}: torchrun {local[-1]:.2f} s, two pods {pods[-1]:.2f} s; busy before with {before}", flush=True
+            )
     over = [pod - process for pod, process in zip(pods, local, strict=True)]
     for what, times in (("torchrun with two processes", local), ("two pods", pods), ("two pods, over torchrun", over)):
         print(f"{what}: median {statistics.median(times):.2f} s, from {min(times):.2f} to {max(times):.2f} s")
     return 0 if statistics.median(over) <= WANTED_SECONDS else 1
+
+
+class IdleWatch:
+    """Waits for idle processors, for so many seconds over all its waits."""
+
+    def __init__(self, patience_seconds: float) -> None:
+        self._left = patience_seconds
+
+    def wait(self) -> float:
+        """The processors' busy share in the last seconds before it returned."""
+        while (busy := _measure_busy()) > _IDLE_SHARE and self._left > 0:
+            self._left -= _LOOK_SECONDS
+        return busy
+
+
+def _measure_busy() -> float:
+    before = _read_ticks()
+    time.sleep(_LOOK_SECONDS)
+    busy, total = (after - then for after, then in zip(_read_ticks(), before, strict=True))
+    return busy / total
+
+
+def _read_ticks() -> tuple[int, int]:
+    """Ticks of all processors: those that worked, and all."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.integration.kfp_run import built_images
-from tests.integration.platform import Tenant
 from tests.integration.pods import build_pod, run_pod
+from tests.integration.tenants import Tenant
 
 BUCKETS = ("slipway", "mlflow", "mlpipeline")
 _LOOK = """

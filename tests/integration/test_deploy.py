@@ -31,8 +31,8 @@ from slipway.tracking.runs import Tracker
 from tests.bundles import write_image_bundle
 from tests.integration.cluster import LiveCluster, wait_until
 from tests.integration.kfp_run import built_images
-from tests.integration.platform import Tenant
 from tests.integration.pods import build_pod
+from tests.integration.tenants import Tenant
 from tests.slipway_home import SLIPWAY
 
 POLICY = SmokePolicy(tolerance=1e-4, timeout_seconds=60, slo=SloPolicy(seconds=3, max_error_rate=0.0, max_latency_ms=2000))

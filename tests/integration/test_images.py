@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import pytest
 
 from images.build import IMAGES, REGISTRY
-from tests.integration.platform import Tenant
 from tests.integration.pods import build_pod, run_pod
+from tests.integration.tenants import Tenant
 
 OURS = ("pipeline", "trainer", "predictor")
 ABSENT = {"pipeline": ("torch", "pandas"), "trainer": ("sklearn", "pandas"), "predictor": ("torch", "kfp", "mlflow", "pyarrow")}

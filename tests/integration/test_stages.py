@@ -9,8 +9,8 @@ import pytest
 
 from slipway.tracking.client import open_client
 from tests.integration.kfp_run import PipelineEnd, built_images, run_training
-from tests.integration.platform import Tenant
 from tests.integration.pods import build_pod, run_pod
+from tests.integration.tenants import Tenant
 from tests.slipway_home import SLIPWAY
 
 QUICK = ("train.epochs=8", "deploy.slo_seconds=3")

@@ -14,7 +14,7 @@ from slipway.launch.worker_pod import WorkerNeeds
 from slipway.training.job import TrainingJob
 from tests.integration.cluster import wait_until
 from tests.integration.kfp_run import built_images, run_training
-from tests.integration.platform import Tenant
+from tests.integration.tenants import Tenant
 from tests.integration.training import LEASE_SECONDS, MODEL, SMALL, Training, parse_events, prepare_digits, read_curve
 
 FIGURES = ("train_loss", "validation_loss", "validation_score")

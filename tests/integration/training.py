@@ -18,8 +18,8 @@ from slipway.launch.workload import TRAINING_LABEL
 from slipway.training.job import HISTORY_NAME, TrainingJob
 from slipway.training.work_folder import WorkFolder
 from tests.integration.cluster import Manifest, wait_until
-from tests.integration.platform import Tenant
 from tests.integration.pods import PodEnd, await_pod, build_pod
+from tests.integration.tenants import Tenant
 
 RUN_ID = "1b4e28ba-2fa1-11d2-883f-0016d3cca427"
 MODEL = ModelConfig(width=0.25)

@@ -93,7 +93,7 @@ def test_whoever_has_lost_the_lease_changes_nothing(served, target, bundle):
 def test_what_somebody_else_has_changed_meanwhile_is_not_overwritten(served, target, bundle):
     api, _ = served
     with target.lock("colors", timeout_seconds=5):
-        target.promote(candidate(bundle))
+        first = target.promote(candidate(bundle))
 
         def interfere(method, path):
             if method == "PATCH" and "inferenceservices" in path:
@@ -103,7 +103,11 @@ def test_what_somebody_else_has_changed_meanwhile_is_not_overwritten(served, tar
         api.before_write = interfere
         with pytest.raises(DeployError, match="What serves as colors was changed by someone else meanwhile"):
             target.promote(candidate(bundle, "2"))
-    assert target.read_serving("colors").version == "1"
+        theirs = api.objects[f"{SERVICES}/colors"]
+        api.before_write = lambda method, path: None
+        with pytest.raises(DeployError, match="was changed by someone else meanwhile, and is left as it is"):
+            target.restore("colors", first)
+    assert api.objects[f"{SERVICES}/colors"] == theirs
 
 
 def test_an_inference_service_of_another_model_is_left_alone(served, target, bundle):

@@ -47,7 +47,8 @@ def test_what_serves_is_reported_and_an_altered_bundle_is_caught(settings, write
     info = write_image_bundle(bundle)
     record = ServingRecord(
         model_name="ships", version="3", bundle_id=info.bundle_id, bundle_uri=str(bundle), run_id="r", dataset_id="d",
-        code_version="c", ir_hash="", evaluated_against=None, promoted_at="2026-01-01T00:00:00+00:00", confirmed=True, previous=None,
+        code_version="c", ir_hash="", evaluated_against=None, promoted_at="2026-01-01T00:00:00+00:00", confirmed=True,
+        previous=None,
     )  # fmt: skip
     write_pointer(pointer_path(settings, "ships"), record)
     (served,) = check_champions(settings)

@@ -76,6 +76,7 @@ def make_plan(launcher: dict[str, Any]) -> MakePlan:
             "training_key": KEY,
             "run_id": RUN_ID,
             "work_uri": "s3://slipway/state/work/train/0123",
+            "meeting": "m",
             "num_nodes": 2,
             "num_processes": 1,
             "max_restarts": 3,

@@ -49,7 +49,7 @@ def start_node(shared: WorkFolder, tmp_path: Path) -> Iterator[StartNode]:
             command = [
                 *(sys.executable, "-m", "slipway.training.node", "--work-uri", shared.uri, "--index", str(index)),
                 *("--folder", str(tmp_path / f"node-{index}-{started}"), "--failure-file", str(tmp_path / f"failure-{index}")),
-                *("--address", f"127.0.0.{index + 1}", "--leader", "127.0.0.1", "--port", str(port)),
+                *("--address", f"127.0.0.{index + 1}", "--port", str(port), "--meeting", "m"),
             ]
             log = stack.enter_context((tmp_path / f"node-{index}-{started}.log").open("wb"))
             process = subprocess.Popen(command, stderr=log, stdout=log, start_new_session=True)
@@ -151,18 +151,20 @@ def test_a_node_without_its_job_can_be_started_again_and_says_what_it_misses(sha
     assert "job.json" in NodeFailure.parse((tmp_path / "failure-0").read_text()).message
 
 
-def test_a_pods_name_tells_its_own_place_and_node_0s():
-    name = "train-run-key-12.train-run-key.kubeflow.svc.cluster.local"
-    place = Place.from_name(12, name)
-    assert (place.address, place.leader) == (name, "train-run-key-0.train-run-key.kubeflow.svc.cluster.local")
-    of_a_train_job = Place.from_name(1, "train-key-node-0-1.train-key.slipway.svc.cluster.local")
-    assert of_a_train_job.leader == "train-key-node-0-0.train-key.slipway.svc.cluster.local"
-    assert min(f"train-{index}.s.ns" for index in range(25)) == "train-0.s.ns", "torchrun's ranks follow the names' order"
+@pytest.mark.parametrize("name", ["train-run-key-12.train-run-key.kubeflow.svc.cluster.local", "key-node-0-12.key.ns.svc"])
+def test_a_pod_of_an_indexed_job_or_a_train_job_is_reached_under_its_own_name(name):
+    assert Place.of_pod(12, name).address == name
 
 
-def test_a_pod_without_a_name_that_ends_in_its_index_is_refused():
+def test_torchruns_ranks_follow_the_names_so_that_node_0_is_the_first():
+    names = [Place.of_pod(index, f"train-run-key-{index}.train-run-key.ns.svc").address for index in range(25)]
+    assert min(names) == names[0]
+
+
+@pytest.mark.parametrize("name", ["some-host", "train-run-key-12", "train-run-key-1.service.ns.svc"])
+def test_a_pod_whose_name_does_not_end_in_its_index_is_refused(name):
     with pytest.raises(TrainingFailedError, match="no pod of an Indexed Job"):
-        Place.from_name(1, "some-host")
+        Place.of_pod(12, name)
 
 
 def test_processes_count_the_cores_of_their_container_and_not_those_of_the_machine(tmp_path):
