@@ -51,8 +51,8 @@ class TrainJobs:
 
     def find(self, training_key: str) -> Sequence[WorkloadStatus]:
         """By the label that each TrainJob has."""
-        found = self._resources.list(f"{TRAINING_LABEL}={training_key}")
-        return [read_status(one) for one in sorted(found, key=lambda one: str(one["metadata"]["creationTimestamp"]))]  # by name
+        found = self._resources.list(f"{TRAINING_LABEL}={training_key}")  # by name
+        return [read_status(one) for one in sorted(found, key=lambda one: str(one["metadata"]["creationTimestamp"]))]
 
     def read(self, name: str) -> WorkloadStatus | None:
         """One TrainJob."""

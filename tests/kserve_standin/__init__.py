@@ -30,11 +30,18 @@ from pathlib import Path
 from typing import Protocol
 
 from slipway.settings import child_environment
+from slipway.storage.files import hash_json
 
 CRDS = Path(__file__).parent / "crds.yaml"
+LEASE_NAMESPACE = "default"
 _REAL_CONTROLLER = "control-plane=kserve-controller-manager"
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.1
+
+
+def lease_name(namespace_selector: str) -> str:
+    """The Lease of the instance that looks after these namespaces."""
+    return f"kserve-standin-{hash_json(namespace_selector)[:8]}"
 
 
 class Kubectl(Protocol):
@@ -80,6 +87,8 @@ def serve_kserve(cluster: Kubectl, initializer_image: str, *, namespace_selector
         finally:
             process.terminate()
             process.wait(20)
+            where = (lease_name(namespace_selector), f"--namespace={LEASE_NAMESPACE}")
+            cluster.kubectl("delete", "lease", *where, "--ignore-not-found", timeout_seconds=30)
             errors = [line for line in log_path.read_text().splitlines() if "reconcile_failed" in line]
             sys.stderr.write("\n".join(errors[-20:]))
 

@@ -12,11 +12,9 @@ from slipway.cluster.client import open_cluster
 from slipway.cluster.lease import hold_lease
 from slipway.log import configure_logging
 from slipway.settings import load_settings
-from slipway.storage.files import hash_json
+from tests.kserve_standin import LEASE_NAMESPACE, lease_name
 from tests.kserve_standin.controller import Controller
 
-_NAMESPACE = "default"
-_LEASE = "kserve-standin"
 _FOREVER_SECONDS = 10.0 * 365 * 86400
 _INTERVAL_SECONDS = 0.25
 
@@ -35,8 +33,8 @@ def main() -> None:
     if given.started_file is not None:
         given.started_file.touch()
     holder = f"{socket.gethostname()}-{os.getpid()}"
-    lease_name = f"{_LEASE}-{hash_json(given.namespace_selector)[:8]}"
-    with hold_lease(cluster, _NAMESPACE, lease_name, holder=holder, timeout_seconds=_FOREVER_SECONDS) as lease:
+    name = lease_name(given.namespace_selector)
+    with hold_lease(cluster, LEASE_NAMESPACE, name, holder=holder, timeout_seconds=_FOREVER_SECONDS) as lease:
         controller = Controller(cluster, initializer_image=given.initializer_image, namespace_selector=given.namespace_selector)
         while True:
             lease.check()
