@@ -91,12 +91,3 @@ def default_model_name(source: str) -> str:
     """The name of a model trained on `source` where none is given: `digits` for `sklearn://digits`."""
     uri, reader = parse_source(source)
     return slugify(reader.model_name(uri))
-
-
-def absolute_source(source: str) -> str:
-    """`source` with its path made absolute, so that it means the same in every working directory."""
-    uri, _ = parse_source(source)
-    if uri.scheme == "sklearn" or uri.is_remote:
-        return source
-    query = source.removeprefix(f"{uri.scheme}://{uri.location}")
-    return f"{uri.scheme}://{uri.path.absolute()}{query}"

@@ -15,7 +15,14 @@ from slipway.settings import Settings
 from slipway.storage.objects import ObjectStorage
 from slipway.training.job import RESULT_NAME, TrainingJob, TrainingResult
 from slipway.training.mirror import CheckpointMirror
-from slipway.training.processes import clear_traces, describe_end, read_failure, training_environment, worker_arguments
+from slipway.training.processes import (
+    clear_traces,
+    describe_end,
+    end_torchrun,
+    read_failure,
+    training_environment,
+    worker_arguments,
+)
 from slipway.training.work_folder import WorkFolder
 
 _STOP_SECONDS = 15.0
@@ -94,22 +101,11 @@ def _forwarded_signals(process: subprocess.Popen[bytes]) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-        _end_group(process)
+        end_torchrun(process, stop_seconds=_STOP_SECONDS)
     if signal.SIGINT in received:
         raise KeyboardInterrupt
     if received:
         raise SystemExit(128 + received[0])
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """End what is left of torchrun; its processes end with it."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _raise_failure(job: TrainingJob, status: int) -> None:

@@ -24,7 +24,14 @@ from slipway.settings import load_settings
 from slipway.storage.objects import ObjectStorage
 from slipway.training.job import FAILURE_NAME, TrainingJob
 from slipway.training.mirror import CheckpointMirror
-from slipway.training.processes import clear_traces, describe_end, read_failure, training_environment, worker_arguments
+from slipway.training.processes import (
+    clear_traces,
+    describe_end,
+    end_torchrun,
+    read_failure,
+    training_environment,
+    worker_arguments,
+)
 from slipway.training.torchrun import RENDEZVOUS_LOST
 from slipway.training.work_folder import WorkFolder
 
@@ -224,7 +231,7 @@ class Node:
         with ExitStack() as stack:
             environment = training_environment(_per_node(job)) | _ADDRESS_IN_EACH_ROUND
             process = subprocess.Popen(self._command(job, leader), env=environment, stdin=subprocess.DEVNULL)
-            stack.callback(_end, process)
+            stack.callback(end_torchrun, process, stop_seconds=_STOP_SECONDS)
             while process.poll() is None and not (job.work_dir / FAILURE_NAME).exists():
                 time.sleep(_LOOK_SECONDS)
         message = read_failure(job.work_dir)
@@ -250,17 +257,6 @@ class Node:
 
 def _per_node(job: TrainingJob) -> int:
     return job.train.num_gpus or job.train.num_processes
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End torchrun; its processes end with it."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 class _Rounds:

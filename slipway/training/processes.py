@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import subprocess
 from pathlib import Path
 
 from slipway.settings import child_environment
@@ -43,6 +44,17 @@ def worker_arguments(job_file: Path, work_dir: Path) -> list[str]:
         *("--failure-file", str(work_dir / FAILURE_NAME)),
         *("--launcher-pid", str(os.getpid())),
     ]
+
+
+def end_torchrun(process: "subprocess.Popen[bytes]", *, stop_seconds: float) -> None:
+    """End torchrun if it still runs, by force after `stop_seconds`; its processes end with it."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(stop_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def clear_traces(work_dir: Path) -> None:

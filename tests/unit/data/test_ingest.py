@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from slipway.config import DataConfig
-from slipway.data.ingest import absolute_source, default_model_name, fingerprint_source, ingest_source
+from slipway.data.ingest import default_model_name, fingerprint_source, ingest_source
 from slipway.data.preprocess import build_dataset
 from slipway.errors import DataError
 
@@ -119,14 +119,6 @@ def test_ingesting_again_replaces_what_was_there_and_a_failure_leaves_it(tmp_pat
     assert (first.num_samples, second.num_samples) == (60, 61)
     assert first.content_hash != second.content_hash
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["raw", "table.csv"]
-
-
-def test_a_relative_source_can_be_made_absolute(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert absolute_source("csv://a/b.csv?target=x&drop=y") == f"csv://{tmp_path}/a/b.csv?target=x&drop=y"
-    assert absolute_source(f"folder://{tmp_path}/photos") == f"folder://{tmp_path}/photos"
-    assert absolute_source("sklearn://digits") == "sklearn://digits"
-    assert absolute_source("csv+s3://bucket/a.csv?target=x") == "csv+s3://bucket/a.csv?target=x"
 
 
 def test_data_that_was_not_ingested_is_refused(tmp_path):
