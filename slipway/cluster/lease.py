@@ -72,10 +72,11 @@ class HeldLease:
 
     def _renew(self) -> None:
         while not self._ended.wait(self._lease_seconds / _RENEWALS):
+            asked_at = time.monotonic()  # others count from when the server took it, which an answer may tell late
             try:
                 with translated_errors(f"renewing lease {self._namespace}/{self._name}"):
                     self._patch({"spec": {"renewTime": _now()}})
-                self._renewed_at = time.monotonic()
+                self._renewed_at = asked_at
             except ClusterError as error:
                 _log.warning("lease not renewed", lease=self._name, error=str(error))
                 if self._taken:

@@ -88,12 +88,13 @@ def _classify(reason: str) -> PodProblemKind | None:
 def read_log_tail(cluster: Cluster, namespace: str, pod: str, container: str, *, previous: bool = False) -> str:
     """The last lines that a container wrote; "" where there are none, or no longer."""
     from kubernetes.client import ApiException
+    from urllib3.exceptions import HTTPError
 
     try:
         response = cluster.core.read_namespaced_pod_log(
             *(pod, namespace), container=container, tail_lines=_LOG_LINES, previous=previous, _preload_content=False
         )  # unparsed: the client would turn a log that happens to be JSON into something else
-    except ApiException:  # the pod is gone, or the container has not begun: what is asked for is a help, not the result
+    except (ApiException, HTTPError):  # the pod is gone, the container has not begun: this is a help, not the result
         return ""
     return str(response.data.decode(errors="replace")).strip()[-_LOG_CHARACTERS:]
 

