@@ -5,14 +5,14 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets import FEW, LARGE, SMALL, Textures, prepare, prepare_splits
 from benchmarks.figures import Figure
-from benchmarks.machine import Watch, load_average
-from benchmarks.pairs import Pair, play, summarise
+from benchmarks.machine import Watch
+from benchmarks.pairs import Pair, play
+from benchmarks.ratios import ratio_figure
 from benchmarks.turns import Contestant, Turn, stock_environment
 from slipway.config import ModelConfig, TrainConfig
 from slipway.data.dataset import Dataset
@@ -59,7 +59,7 @@ def _measure_loader(watch: Watch, folder: Path, textures: Textures, *, side: int
         Contestant("baseline", plain, stock_environment(), folder) as baseline,
     ):
         pairs = list(play(player, baseline, watch, num_pairs=NUM_PAIRS, max_pairs=2 * NUM_PAIRS))
-    return _to_figure(
+    return ratio_figure(
         pairs,
         [pair.ratio for pair in pairs],
         name=f"loader-{side}",
@@ -97,7 +97,7 @@ def _measure_training(watch: Watch, folder: Path, recipe: Recipe) -> list[Figure
         tested = baseline.take_turn().facts
     accuracy = _test_bundle(job)
     _check_same_network(job, int(tested["parameters"]))
-    speed = _to_figure(
+    speed = ratio_figure(
         pairs,
         [pair.ratio for pair in pairs],
         name=f"train-{recipe.architecture}",
@@ -141,7 +141,7 @@ def measure_ddp(watch: Watch, folder: Path) -> list[Figure]:
         return turn.facts["train_rate"]
 
     ratios = [train_rate(pair.ours) / (2 * train_rate(pair.baseline)) for pair in pairs]
-    figure = _to_figure(
+    figure = ratio_figure(
         pairs,
         ratios,
         name="ddp-resnet18",
@@ -217,31 +217,3 @@ def _rates(pairs: Sequence[Pair], rate: Callable[[Turn], float]) -> dict[str, An
             "baseline": round(statistics.median(rate(pair.baseline) for pair in pairs), 1),
         }
     }
-
-
-def _to_figure(
-    pairs: Sequence[Pair], ratios: Sequence[float], *, name: str, title: str, wanted: float, details: dict[str, Any]
-) -> Figure:
-    summary = summarise(ratios, [pair.disturbed for pair in pairs])
-    return Figure(
-        name=name,
-        title=title,
-        unit="x",
-        wanted=wanted,
-        higher_is_better=True,
-        measured=summary.median,
-        spread=summary.p25,
-        met=summary.reaches(wanted),
-        num_pairs=summary.num_pairs,
-        num_discarded=summary.num_discarded,
-        is_disturbed=summary.is_disturbed,
-        samples=[round(ratio, 4) for ratio in ratios],
-        details=details,
-        conditions={
-            "disturbed": [pair.disturbed for pair in pairs],
-            "foreign_share": [round(pair.foreign, 3) for pair in pairs],
-            "peak_change": [round(pair.peak_change, 3) for pair in pairs],
-            "load_average": round(load_average(), 2),
-            "measured_at": datetime.now(UTC).isoformat(timespec="minutes"),
-        },
-    )

@@ -6,13 +6,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figure
-from benchmarks.machine import Watch, load_average
-from benchmarks.pairs import Pair, play, summarise
+from benchmarks.machine import Watch
+from benchmarks.pairs import Pair, play
+from benchmarks.ratios import ratio_figure
 from benchmarks.turns import Contestant, Turn, stock_environment
 from tests.servers.s3 import S3Server, start_minio
 
@@ -63,30 +63,14 @@ def _compare(watch: Watch, folder: Path, memory: Path, server: S3Server, size: s
 
 def _to_figure(pairs: Sequence[Pair], size: str, library: str, goal: float) -> Figure:
     ratios = [_seconds(pair.baseline) / _seconds(pair.ours) for pair in pairs]
-    summary = summarise(ratios, [pair.disturbed for pair in pairs])
     what = f"{NUM_SMALL} files of 3 kB" if size == "small" else "a file of 256 MiB"
-    return Figure(
+    return ratio_figure(
+        pairs,
+        ratios,
         name=f"storage-{size}-{library}",
         title=f"Storage, {what} up and down, against {library}",
-        unit="x",
         wanted=goal,
-        higher_is_better=True,
-        measured=summary.median,
-        spread=summary.p25,
-        met=summary.reaches(goal),
-        num_pairs=summary.num_pairs,
-        num_discarded=summary.num_discarded,
-        is_disturbed=summary.is_disturbed,
-        samples=[round(ratio, 4) for ratio in ratios],
         details=_describe(pairs, size, library),
-        conditions={
-            "disturbed": [pair.disturbed for pair in pairs],
-            "foreign_share": [round(pair.foreign, 3) for pair in pairs],
-            "peak_change": [round(pair.peak_change, 3) for pair in pairs],
-            "load_average": round(load_average(), 2),
-            "cores": len(os.sched_getaffinity(0)),
-            "measured_at": datetime.now(UTC).isoformat(timespec="minutes"),
-        },
     )
 
 

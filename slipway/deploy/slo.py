@@ -36,7 +36,7 @@ class SloResult:
     num_requests: int
     error_rate: float
     latency_ms: float
-    """99th percentile of those that were answered."""
+    """99th percentile of those that were answered; of fewer than a hundred, the slowest but one."""
 
 
 def watch_slo(endpoint: "Endpoint", bundle: "Bundle", policy: SloPolicy, *, tolerance: float) -> SloResult:
