@@ -205,10 +205,13 @@ def test_two_deployments_at_once_go_one_after_the_other(yard: Yard) -> None:
 _DEPLOY = """
 import sys
 from pathlib import Path
-from tests.integration.test_deploy import POLICY, ONE, Challenger, KServeTarget, Lineage, deploy_challenger, read_info
 from slipway.cluster.client import open_cluster
-from slipway.settings import load_settings
+from slipway.deploy.kserve import KServeTarget
+from slipway.deploy.promotion import Challenger, deploy_challenger
+from slipway.export.bundle import read_info
 from slipway.stages.runner import stage_session
+from slipway.tracking.registry import Lineage
+from tests.integration.deployment import ONE, POLICY
 
 model, bundle_dir, evaluated_against, tracking_run_id = sys.argv[1:]
 info = read_info(Path(bundle_dir))
@@ -243,7 +246,8 @@ def start_deployment(yard: Yard, bundle_dir: Path) -> "subprocess.Popen[str]":
     for line in process.stdout:
         if "promoted" in line:
             return process
-    raise AssertionError("it ended before it promoted")
+    process.communicate(timeout=60)
+    raise AssertionError(f"it ended with status {process.returncode} before it promoted")
 
 
 def test_a_deployment_that_is_told_to_end_puts_back_what_served(yard: Yard) -> None:
