@@ -63,7 +63,7 @@ lock: ## resolve the requirement files anew (hashes, no index addresses); the im
 	$(COMPILE) --constraint requirements/dev.txt requirements/mlflow.in --output-file requirements/mlflow.txt
 	$(COMPILE) --constraint requirements/dev.txt --extra data --extra evaluate --extra deploy --extra tracking-client --extra storage pyproject.toml --output-file requirements/pipeline.txt
 	$(COMPILE) --constraint requirements/dev.txt --extra train --extra export --extra tracking-client --extra storage --extra cluster pyproject.toml --output-file requirements/trainer.txt
-	$(COMPILE) --constraint requirements/dev.txt --extra serve pyproject.toml --output-file requirements/predictor.txt
+	$(COMPILE) --constraint requirements/dev.txt --extra serve --extra serve-grpc --extra serve-tracing pyproject.toml --output-file requirements/predictor.txt
 
 images: ## build the container images, tagged with the git commit (IMAGES="predictor", CONTAINER_TOOL=, REGISTRY=, TAG=)
 	@$(PYTHON) images/build.py $(if $(CONTAINER_TOOL),--tool $(CONTAINER_TOOL)) $(if $(REGISTRY),--registry $(REGISTRY)) $(if $(TAG),--tag $(TAG)) $(IMAGES)

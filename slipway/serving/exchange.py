@@ -1,0 +1,55 @@
+"""One request on its way through the predictor, as everything that looks at it sees it: metrics, logs, traces, payload log."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from slipway.serving.model import LoadedModel
+
+Wire = Literal["v1", "v2", "v2-binary", "image", "grpc"]
+"""The form that a request came in."""
+
+
+@dataclass(kw_only=True)
+class Exchange:
+    """Who asks, and how long what has taken; filled in as the request goes."""
+
+    request_id: str
+    """Of the client where it gives one; it stands in the answer."""
+    wire: Wire
+    received_at: float
+    """`time.perf_counter()` when the request's head was there."""
+    deadline: float | None = None
+    """`time.perf_counter()` after which nobody waits for the answer; None for no such time."""
+    num_samples: int = 0
+    decode_seconds: float = 0.0
+    """From a body to arrays."""
+    queue_seconds: float = 0.0
+    """From arrays to the beginning of the inference that they were part of."""
+    inference_seconds: float = 0.0
+    """Of the whole batch."""
+    batch_size: int = 0
+    """Samples that were inferred together."""
+    status: int = 0
+    """Of HTTP; gRPC's codes are given as their HTTP counterparts."""
+    traceparent: str = ""
+    """W3C trace context of the client; "" for none."""
+
+
+class Observer(Protocol):
+    """Something that wants to know of finished exchanges."""
+
+    def observe(
+        self,
+        exchange: Exchange,
+        model: "LoadedModel",
+        inputs: Mapping[str, NDArray[Any]] | None,
+        outputs: Mapping[str, NDArray[Any]] | None,
+    ) -> None:
+        """Called on the event loop once the answer is on its way: must neither block nor raise.
+
+        `inputs` and `outputs` are None where the request was refused or failed.
+        """
