@@ -49,7 +49,7 @@ def split_traffic(
     another weight, the shares change and nothing is restarted.
 
     Raises:
-        DeployError: nothing serves, or the version does not answer; there is no split then.
+        DeployError: nothing serves, or the version does not answer, and there is no split then; or it has a graph elsewhere.
         ClusterError: the graph cannot be made, for want of its namespace, say.
     """
     target = KServeTarget(settings, cluster)
@@ -59,25 +59,44 @@ def split_traffic(
             raise DeployError(f"Nothing serves as {model_name}, so there is nothing to split with. Deploy a version first.")
         if champion.version == version:
             raise DeployError(f"Version {version} serves already; name another one of `slipway models {model_name}` with --to.")
-        graphs = _graphs(cluster, namespace or graph_namespace(settings))
+        known = target.read_graph_namespace(model_name)
+        graphs = _graphs(cluster, namespace or known or graph_namespace(settings))
+        if known not in ("", graphs.namespace) and _is_owned(
+            _graphs(cluster, known).get(inference_service_name(model_name)), model_name
+        ):
+            raise DeployError(
+                f"{model_name} has a split in namespace {known}. Leave --graph-namespace out, or end it first (--end)."
+            )
         _require_namespace(graphs)
         second = _launch_second(settings, target, model_name, policy, version)
+        target.note_graph_namespace(model_name, graphs.namespace)
         graphs.apply(build_graph(settings, graphs.namespace, model_name, weight))
     name = inference_service_name(model_name)
     return Split(champion=champion, second=second, weight=weight, url=f"http://{name}.{graphs.namespace}.svc.cluster.local")
 
 
 def end_split(settings: Settings, cluster: Cluster, model_name: str, policy: SmokePolicy, *, namespace: str = "") -> bool:
-    """Take down the graph, then the second version; whether there was anything to take down."""
+    """Take down the graph, wherever it was made, then the second version; whether there was anything to take down.
+
+    What bears the names and belongs to somebody else is left alone.
+    """
     target = KServeTarget(settings, cluster)
     name = inference_service_name(model_name)
     with target.lock(model_name, timeout_seconds=policy.lock_seconds):
-        graphs = _graphs(cluster, namespace or graph_namespace(settings))
-        found = [(graphs, graphs.get(name)), (target.services, target.services.get(second_name(name)))]
-        for resources, manifest in found:
-            if manifest is not None and manifest["metadata"].get("annotations", {}).get(MODEL_NAME) == model_name:
-                resources.delete(manifest)
-    return any(manifest is not None for _, manifest in found)
+        known = target.read_graph_namespace(model_name)
+        places = dict.fromkeys(place for place in (namespace, known) if place) or (graph_namespace(settings),)
+        found = [(graphs, graphs.get(name)) for graphs in (_graphs(cluster, place) for place in places)]
+        found.append((target.services, target.services.get(second_name(name))))
+        own = [(resources, manifest) for resources, manifest in found if manifest is not None and _is_owned(manifest, model_name)]
+        for resources, manifest in own:
+            resources.delete(manifest)
+        if known:
+            target.note_graph_namespace(model_name, "")
+    return bool(own)
+
+
+def _is_owned(manifest: Manifest | None, model_name: str) -> bool:
+    return manifest is not None and manifest["metadata"].get("annotations", {}).get(MODEL_NAME) == model_name
 
 
 def _launch_second(settings: Settings, target: KServeTarget, model_name: str, policy: SmokePolicy, version: str) -> ServingRecord:

@@ -30,6 +30,10 @@ _INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 log = get_logger(__name__)
 
 
+class WorkloadDeletedError(TrainingFailedError):
+    """The workload was deleted by somebody else while it was followed."""
+
+
 @dataclass
 class Patience:
     """How long each pod has been kept from running, and when that is too long."""
@@ -79,7 +83,8 @@ class Following:
         """Return when node 0 has ended well. Its log goes to standard error meanwhile.
 
         Raises:
-            TrainingFailedError: the training failed, its pods cannot run, or it was deleted or took too long.
+            WorkloadDeletedError: somebody deleted it.
+            TrainingFailedError: the training failed, its pods cannot run, or it took too long.
             ClusterError: the API server is away.
         """
         with RankLog(self._cluster, self._namespace, self._workload.container) as rank_log:
@@ -104,7 +109,7 @@ class Following:
         if status is not None and status.state == "succeeded":
             return True
         if status is None or status.deleting:
-            self._fail(
+            raise WorkloadDeletedError(
                 f"{self._workload.kind} {self._plan.name} was deleted while it trained. Started again, training goes on from the "
                 f"last checkpoint in {self._plan.work_uri}."
             )

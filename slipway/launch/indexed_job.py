@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from slipway.cluster.client import Cluster, translated_errors
 from slipway.errors import ClusterError
 from slipway.launch.worker_pod import CONTAINER, Json
-from slipway.launch.workload import KEPT_SECONDS, TRAINING_LABEL, WORK_ANNOTATION, WorkloadPlan, WorkloadState, WorkloadStatus
+from slipway.launch.workload import (
+    KEPT_SECONDS,
+    TRAINING_LABEL,
+    WORK_ANNOTATION,
+    WorkloadPlan,
+    WorkloadState,
+    WorkloadStatus,
+    build_deletion,
+)
 from slipway.training.node import FAILED_FOR_GOOD, PORT
 
 if TYPE_CHECKING:
@@ -43,14 +52,18 @@ class IndexedJobs:
                 return False
             raise
         try:
-            self._create_service(build_service(plan, job_uid=job.metadata.uid))
+            self._provide_service(build_service(plan, job_uid=job.metadata.uid))
         except ClusterError:
-            self.delete(plan.name)  # its pods would wait for names that nobody gives
+            self.delete(plan.name, uid=job.metadata.uid)  # its pods would wait for names that nobody gives
             raise
         return True
 
-    def _create_service(self, service: Json) -> None:
-        """Create it, once that of an earlier Job of this name, which is removed behind it, is gone."""
+    def complete(self, status: WorkloadStatus, plan: WorkloadPlan) -> None:
+        """The Service, which whoever created the Job makes right after it."""
+        self._provide_service(build_service(replace(plan, name=status.name), job_uid=status.uid))
+
+    def _provide_service(self, service: Json) -> None:
+        """Create it, unless the Job has it; first that of an earlier Job of this name, which is removed behind it, must go."""
         name = service["metadata"]["name"]
         deadline = time.monotonic() + _SERVICE_SECONDS
         while True:
@@ -61,7 +74,19 @@ class IndexedJobs:
             except ClusterError as error:
                 if error.status != HTTPStatus.CONFLICT or time.monotonic() > deadline:
                     raise
+            if self._read_service_owners(name) & {one["uid"] for one in service["metadata"]["ownerReferences"]}:
+                return
             time.sleep(_POLL_SECONDS)
+
+    def _read_service_owners(self, name: str) -> set[str]:
+        try:
+            with translated_errors(f"reading Service {name}"):
+                service = self._cluster.core.read_namespaced_service(name, self._namespace)
+        except ClusterError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return set()
+            raise
+        return {one.uid for one in service.metadata.owner_references or []}
 
     def find(self, training_key: str) -> Sequence[WorkloadStatus]:
         """By the label that each Job has."""
@@ -95,13 +120,13 @@ class IndexedJobs:
         deadline = int(status.age_seconds + self.lease_seconds)
         self._patch(status.name, [{"op": "add", "path": "/spec/activeDeadlineSeconds", "value": deadline}])
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, uid: str = "") -> None:
         """The Job is gone at once; pods and Service are removed behind it."""
         try:
             with translated_errors(f"deleting Job {name}"):
-                self._cluster.batch.delete_namespaced_job(name, self._namespace, propagation_policy="Background")
+                self._cluster.batch.delete_namespaced_job(name, self._namespace, body=build_deletion(uid))
         except ClusterError as error:
-            if error.status != HTTPStatus.NOT_FOUND:
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 raise
 
     def pod_selector(self, name: str) -> str:
@@ -181,6 +206,7 @@ def read_status(job: "V1Job") -> WorkloadStatus:
         state=_read_state(job, set(conditions)),
         message=f"{failed.reason}: {failed.message}" if failed else "",
         deleting=job.metadata.deletion_timestamp is not None,
+        uid=job.metadata.uid,
         owners=tuple(_describe_owner(one) for one in job.metadata.owner_references or []),
         version=job.metadata.resource_version,
         age_seconds=max(0.0, (datetime.now(UTC) - started).total_seconds()),

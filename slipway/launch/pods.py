@@ -2,14 +2,14 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 
 from slipway.cluster.client import Cluster, translated_errors
 from slipway.cluster.pods import list_pods
 from slipway.errors import ClusterError, ConfigError, TrainingFailedError
-from slipway.launch.following import Following
+from slipway.launch.following import Following, WorkloadDeletedError
 from slipway.launch.lifeline import Lease, deleted_on_signal
 from slipway.launch.submitter import Submission
 from slipway.launch.worker_pod import Json, WorkerNeeds, WorkerPod
@@ -60,14 +60,15 @@ class PodSubmitter:
             dataset_uri = folder.dataset_uri
             folder.storage.upload_folder(submission.job.dataset_dir, dataset_uri, last=("manifest.json",))
         job = submission.job
-        folder.write_job(SharedJob(dataset_uri=dataset_uri, model=job.model, train=job.train))
+        folder.write_job(SharedJob(dataset_uri=dataset_uri, model=job.model, train=job.train, export=job.export))
 
     def _run(self, submission: Submission, folder: WorkFolder) -> None:
         plan = self._plan(submission, folder)
         # A client of its own for the lease and the signal handler: the main thread never holds its locks.
         lifeline = self._open_workload(self._open_cluster(self._settings), self._namespace)
         names = [plan.name]
-        with deleted_on_signal(lambda: lifeline.delete(names[-1])):
+
+        def see_through(plan: WorkloadPlan) -> None:
             adopted = self._adopt_or_create(plan)
             names.append(adopted)
             plan = replace(plan, name=adopted)
@@ -75,6 +76,19 @@ class PodSubmitter:
                 schedule_seconds = submission.job.train.schedule_seconds
                 following = Following(self._cluster, self._namespace, self._workload, plan, schedule_seconds=schedule_seconds)
                 following.run()
+
+        begun = time.monotonic()
+        with deleted_on_signal(lambda: lifeline.delete(names[-1])):
+            try:
+                see_through(plan)
+            except WorkloadDeletedError as deleted:
+                # By another run that shares it and was told to end, most likely. Once: who deletes it again means this run too.
+                log.warning(
+                    "the pods were deleted by someone else; beginning again, once", workload=names[-1], reason=str(deleted)
+                )
+                names.append(plan.name)
+                left = plan.timeout_seconds - int(time.monotonic() - begun)
+                see_through(replace(plan, meeting=uuid.uuid4().hex, timeout_seconds=max(1, left)))
 
     def _plan(self, submission: Submission, folder: WorkFolder) -> WorkloadPlan:
         settings, train = self._settings, submission.job.train
@@ -115,8 +129,8 @@ class PodSubmitter:
             found = self._workload.find(plan.training_key)
             first = next((one for one in found if one.state == "running" and not one.deleting), None)
             if first is None:
-                for one in found:
-                    self._clear(one, plan)
+                if not self._clear(found, plan):
+                    continue
                 log.info("launching pods", workload=plan.name, nodes=plan.num_nodes, image=plan.pod.image, work_uri=plan.work_uri)
                 created = self._workload.create(plan)
             elif created and first.name == plan.name:
@@ -132,7 +146,7 @@ class PodSubmitter:
         )
 
     def _adopt(self, found: WorkloadStatus, plan: WorkloadPlan) -> bool:
-        """Let what another launcher has begun live with this one; False where it has changed or gone meanwhile."""
+        """Let what another launcher has begun live with this one, and be whole; False where it has changed or gone meanwhile."""
         others = [one for one in found.owners if self._is_alive(one)]
         own = [plan.owner] if plan.owner and plan.owner not in others else []
         try:
@@ -141,6 +155,7 @@ class PodSubmitter:
             if error.status in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.NOT_FOUND):
                 return False
             raise
+        self._workload.complete(found, plan)
         log.info("joining pods that another launcher has begun", workload=found.name, age_seconds=round(found.age_seconds))
         return True
 
@@ -158,18 +173,29 @@ class PodSubmitter:
         alive = pod.status.phase in ("Pending", "Running") and pod.metadata.deletion_timestamp is None
         return bool(alive and pod.metadata.uid == owner["uid"])
 
-    def _clear(self, ended: WorkloadStatus, plan: WorkloadPlan) -> None:
-        """Remove what has failed, or is being removed, and its pods: two generations must not meet under one name."""
-        log.info("removing what has ended without a result", workload=ended.name, state=ended.state, reason=ended.message)
-        if not ended.deleting:
-            self._workload.delete(ended.name)
+    def _clear(self, ended: Sequence[WorkloadStatus], plan: WorkloadPlan) -> bool:
+        """Remove what has failed, or is being removed, and its pods: two generations must not meet under one name.
+
+        False where another launcher has begun the training anew meanwhile.
+        """
+        for one in ended:
+            log.info("removing what has ended without a result", workload=one.name, state=one.state, reason=one.message)
+            if not one.deleting:
+                self._workload.delete(one.name, uid=one.uid)
         deadline = time.monotonic() + _GONE_SECONDS
         selector = f"{TRAINING_LABEL}={plan.training_key}"
-        while self._workload.read(ended.name) or list(list_pods(self._cluster, self._namespace, selector)):
+        known = {one.uid for one in ended}
+        while list(list_pods(self._cluster, self._namespace, selector)) or known & self._list_uids(plan):
+            if self._list_uids(plan) - known:
+                return False
             if time.monotonic() > deadline:
                 raise TrainingFailedError(
-                    f"{self._workload.kind} {ended.name} or its pods are still there {_GONE_SECONDS:g} s after their deletion: "
-                    "a node that does not answer keeps them. "
+                    f"Pods of this training, or their {self._workload.kind}, are still there {_GONE_SECONDS:g} s after their "
+                    "deletion: a node that does not answer keeps them. "
                     f"See `kubectl get pods --namespace {self._namespace} --selector {selector}`."
                 )
             time.sleep(_POLL_SECONDS)
+        return True
+
+    def _list_uids(self, plan: WorkloadPlan) -> set[str]:
+        return {one.uid for one in self._workload.find(plan.training_key)}

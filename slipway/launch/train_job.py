@@ -14,13 +14,15 @@ from slipway.cluster.client import Cluster, translated_errors
 from slipway.cluster.resources import CustomResources, ResourceKind
 from slipway.errors import ClusterError
 from slipway.launch.worker_pod import Json
-from slipway.launch.workload import TRAINING_LABEL, WORK_ANNOTATION, WorkloadPlan, WorkloadState, WorkloadStatus
+from slipway.launch.workload import TRAINING_LABEL, WORK_ANNOTATION, WorkloadPlan, WorkloadState, WorkloadStatus, build_deletion
 
 TRAIN_JOB = ResourceKind(kind="TrainJob", group="trainer.kubeflow.org", version="v1alpha1", plural="trainjobs")
 RUNTIME = "slipway"
 """Of the ClusterTrainingRuntime in manifests/components/trainer-runtime."""
 NODE = "node"
 """Kubeflow Trainer's name of the replicated job that trains, and of its container."""
+SHARED_MEMORY_VOLUME = "dshm"
+"""Of the ClusterTrainingRuntime's pod, at /dev/shm."""
 MANAGER = "slipway.dev/launcher"
 
 
@@ -49,6 +51,9 @@ class TrainJobs:
             raise
         return True
 
+    def complete(self, status: WorkloadStatus, plan: WorkloadPlan) -> None:
+        """Nothing: what belongs to a TrainJob its controller makes."""
+
     def find(self, training_key: str) -> Sequence[WorkloadStatus]:
         """By the label that each TrainJob has."""
         found = self._resources.list(f"{TRAINING_LABEL}={training_key}")  # by name
@@ -70,15 +75,15 @@ class TrainJobs:
     def renew(self, status: WorkloadStatus) -> None:
         """Nothing: the deadline of a TrainJob is what it was created with."""
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, uid: str = "") -> None:
         """The TrainJob is gone at once, what it owns is removed behind it."""
         try:
             with translated_errors(f"deleting TrainJob {name}"):
                 self._cluster.custom.delete_namespaced_custom_object(
-                    TRAIN_JOB.group, TRAIN_JOB.version, self._namespace, TRAIN_JOB.plural, name, propagation_policy="Background"
+                    TRAIN_JOB.group, TRAIN_JOB.version, self._namespace, TRAIN_JOB.plural, name, body=build_deletion(uid)
                 )
         except ClusterError as error:
-            if error.status != HTTPStatus.NOT_FOUND:
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 raise
 
     def pod_selector(self, name: str) -> str:
@@ -99,7 +104,7 @@ def build_train_job(plan: WorkloadPlan) -> Json:
         "nodeSelector": pod.node_selector,
         "imagePullSecrets": pod.image_pull_secrets,
         "affinity": pod.affinity,
-        "volumes": pod.volumes,
+        "volumes": [*pod.volumes, *_build_shared_memory(pod.shared_memory)],
         "containers": [{"name": NODE, "volumeMounts": pod.mounts}] if pod.mounts else [],
     }
     spec = {name: value for name, value in patch.items() if value}
@@ -131,6 +136,11 @@ def build_train_job(plan: WorkloadPlan) -> Json:
     }
 
 
+def _build_shared_memory(size: str) -> list[Json]:
+    """The runtime's volume in another size, where one is asked for."""
+    return [{"name": SHARED_MEMORY_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": size}}] if size else []
+
+
 def read_status(found: Json) -> WorkloadStatus:
     """What matters of a TrainJob."""
     metadata: Json = found["metadata"]
@@ -143,6 +153,7 @@ def read_status(found: Json) -> WorkloadStatus:
         state=_read_state(conditions),
         message=f"{failed.get('reason', '')}: {failed.get('message', '')}" if failed else "",
         deleting="deletionTimestamp" in metadata,
+        uid=metadata["uid"],
         owners=tuple(metadata.get("ownerReferences", ())),
         version=metadata["resourceVersion"],
         age_seconds=max(0.0, (datetime.now(UTC) - datetime.fromisoformat(metadata["creationTimestamp"])).total_seconds()),

@@ -20,7 +20,7 @@ NODE_HOME = "/tmp/slipway"  # noqa: S108 - a pod's own folder
 GRACE_SECONDS = 30
 _USER = 1000
 _KFP_CONTAINER = "main"
-_SHARED_MEMORY = "2Gi"
+SHARED_MEMORY = "2Gi"
 _OWN_VARIABLES = (
     "KFP_",
     "ARGO_",
@@ -44,7 +44,8 @@ class WorkerNeeds:
     """None takes the launching container's own."""
     tolerations: Sequence[Json] = ()
     node_selector: Mapping[str, str] | None = None
-    shared_memory: str = _SHARED_MEMORY
+    shared_memory: str = ""
+    """Size of /dev/shm; "" takes 2 GiB, or what the runtime of a TrainJob says."""
     timeout_seconds: int = _DEFAULT_TIMEOUT_SECONDS
 
     def to_json(self) -> str:
@@ -71,7 +72,7 @@ class WorkerNeeds:
                 resources=content.get("resources"),
                 tolerations=tuple(content.get("tolerations", ())),
                 node_selector=content.get("nodeSelector") or None,
-                shared_memory=content.get("sharedMemory", _SHARED_MEMORY),
+                shared_memory=content.get("sharedMemory", ""),
                 timeout_seconds=int(content.get("timeoutSeconds", _DEFAULT_TIMEOUT_SECONDS)),
             )
         except (ValueError, TypeError, AttributeError) as error:
@@ -168,7 +169,7 @@ class WorkerPod:
         """Scratch space and the shared memory that processes of one node exchange tensors through."""
         return [
             {"name": "tmp", "emptyDir": {}},
-            {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": self.shared_memory}},
+            {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": self.shared_memory or SHARED_MEMORY}},
         ]
 
     def build_own_mounts(self) -> list[Json]:

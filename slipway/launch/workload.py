@@ -66,6 +66,8 @@ class WorkloadStatus:
     message: str
     """The cluster's own words where it has failed; may be empty."""
     deleting: bool
+    uid: str
+    """Tells it from another of the same name."""
     owners: tuple[Json, ...]
     """Its ownerReferences."""
     version: str
@@ -87,6 +89,12 @@ class Workload(Protocol):
     def create(self, plan: WorkloadPlan) -> bool:
         """Create it; False where there is one of this name."""
 
+    def complete(self, status: WorkloadStatus, plan: WorkloadPlan) -> None:
+        """Create what belongs to it and is not there: whoever created it may have been killed in between.
+
+        `plan` is the caller's own; names follow the workload.
+        """
+
     def find(self, training_key: str) -> Sequence[WorkloadStatus]:
         """All of this training, the oldest first; those of one second by name."""
 
@@ -99,8 +107,8 @@ class Workload(Protocol):
     def renew(self, status: WorkloadStatus) -> None:
         """Hold off its end for another lease."""
 
-    def delete(self, name: str) -> None:
-        """Delete it, with its pods; nothing where it is gone."""
+    def delete(self, name: str, *, uid: str = "") -> None:
+        """Delete it, with its pods; nothing where it is gone, or where `uid` is given and is not its own."""
 
     def pod_selector(self, name: str) -> str:
         """Label selector of its pods."""
@@ -118,6 +126,11 @@ def name_workload(run_id: str, training_key: str) -> str:
 def dns_label(text: str) -> str:
     """`text` as the part of a name: small letters, digits and single dashes, at most 36."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower())[:_RUN_CHARACTERS].strip("-")
+
+
+def build_deletion(uid: str) -> Json:
+    """The request's body: dependants go behind what is deleted; with `uid`, only that very object is (409 for another)."""
+    return {"propagationPolicy": "Background"} | ({"preconditions": {"uid": uid}} if uid else {})
 
 
 def own_reference(settings: Settings) -> Json | None:

@@ -91,7 +91,9 @@ _BY_CODE = {
     "InvalidTokenId": Cause(
         reason="wrong credentials: the session token is not known", remedy="Renew the credentials, or unset AWS_SESSION_TOKEN."
     ),
-    "ExpiredToken": Cause(reason="the credentials have expired", remedy="Renew AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."),
+    "ExpiredToken": Cause(
+        reason="the credentials have expired", remedy="Renew AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN."
+    ),
     "AccessDenied": _DENIED,
     "AllAccessDisabled": _DENIED,
     "RequestTimeTooSkewed": _SKEWED,

@@ -22,8 +22,9 @@ class Limits:
     connect_seconds: float = 5.0
     request_seconds: float = 60.0
     """For one request with its body, which is at most a few parts of a file."""
-    retry_seconds: float = 30.0
-    """After which a request that keeps failing is not repeated: until then up to 10 times, 0.2 to 5 s apart."""
+    retry_seconds: float = 150.0
+    """After which a request that keeps failing is not repeated: until then up to 10 times, 0.2 to 5 s apart. Longer than two
+    requests: one that gets no answer counts from its beginning, and is to be tried again as well."""
     transfer_seconds: float = 3600.0
     """For one call, however many files it moves. What a request has begun by then it may end."""
 
@@ -54,6 +55,8 @@ def open_bucket(settings: Settings, bucket: str, limits: Limits) -> "S3Store":
     }
     if settings.s3_access_key:  # else obstore looks for a pod's or a machine's role
         config |= {"access_key_id": settings.s3_access_key, "secret_access_key": settings.s3_secret_key}
+    if settings.s3_session_token:
+        config |= {"session_token": settings.s3_session_token}
     return S3Store(
         bucket, config=config, client_options=_client_options(settings, endpoint, limits), retry_config=_retry_config(limits)
     )

@@ -46,6 +46,7 @@ def open_client(settings: Settings, *, timeout_seconds: float) -> "Minio":
         endpoint=parts.netloc,
         access_key=settings.s3_access_key,
         secret_key=settings.s3_secret_key,
+        session_token=settings.s3_session_token or None,
         secure=parts.scheme == "https",
         region=settings.s3_region,  # otherwise it is asked for first
         http_client=urllib3.PoolManager(timeout=timeout_seconds, retries=False, ssl_context=context),

@@ -6,11 +6,11 @@ Imports no torch, so that the process which launches and waits stays light.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slipway.config import ModelConfig, TrainConfig
+from slipway.config import ExportConfig, ModelConfig, TrainConfig
 from slipway.storage.files import hash_json, write_json
 
 JOB_NAME = "job.json"
@@ -22,7 +22,8 @@ LAST_NAME = "last.pt"
 BEST_NAME = "best.pt"
 
 _SPREAD = (
-    "num_processes", "num_gpus", "num_nodes", "launcher", "schedule_seconds", "max_restarts", "checkpoint_steps",
+    "num_processes", "num_gpus", "num_nodes", "launcher", "schedule_seconds", "node_selector", "tolerations", "shared_memory_gib",
+    "max_restarts", "checkpoint_steps",
 )  # fmt: skip
 """Settings that say where the work is done, not what is worked out."""
 
@@ -58,6 +59,7 @@ class TrainingJob:
     """Checkpoints and history. A job started again with the same folder goes on from its last checkpoint."""
     model: ModelConfig
     train: TrainConfig
+    export: ExportConfig = field(default_factory=ExportConfig)
 
     @property
     def num_workers(self) -> int:
@@ -71,7 +73,7 @@ class TrainingJob:
     def to_json(self) -> dict[str, Any]:
         """The inverse of `from_json`."""
         paths = {name: str(getattr(self, name).absolute()) for name in ("dataset_dir", "bundle_dir", "work_dir")}
-        return {**paths, "model": asdict(self.model), "train": asdict(self.train)}
+        return {**paths, "model": asdict(self.model), "train": asdict(self.train), "export": asdict(self.export)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "TrainingJob":
@@ -82,6 +84,7 @@ class TrainingJob:
             work_dir=Path(content["work_dir"]),
             model=ModelConfig(**content["model"]),
             train=TrainConfig(**content["train"]),
+            export=ExportConfig(**content["export"]),
         )
 
     @classmethod

@@ -22,7 +22,8 @@ from slipway.errors import SlipwayError, StorageError, TrainingFailedError
 from slipway.log import configure_logging, get_logger
 from slipway.settings import load_settings
 from slipway.storage.objects import ObjectStorage
-from slipway.training.job import FAILURE_NAME, TrainingJob
+from slipway.storage.uri import join_uri
+from slipway.training.job import FAILURE_NAME, LAST_NAME, TrainingJob
 from slipway.training.mirror import CheckpointMirror
 from slipway.training.processes import (
     clear_traces,
@@ -32,7 +33,7 @@ from slipway.training.processes import (
     training_environment,
     worker_arguments,
 )
-from slipway.training.torchrun import RENDEZVOUS_LOST
+from slipway.training.torchrun import RENDEZVOUS_LOST, WORKERS_FAILED
 from slipway.training.work_folder import WorkFolder
 
 FAILED_FOR_GOOD = 70
@@ -182,18 +183,18 @@ class Node:
         with CheckpointMirror(self._shared.storage, job.work_dir, self._shared.checkpoints_uri) as mirror:
             if mirror.restore():
                 log.info("checkpoint fetched", uri=self._shared.checkpoints_uri)
-            rounds = _Rounds()
-            while not self._run_torchrun(job, self._place.address):
+            rounds = _Rounds(lambda: self._read_position(job))
+            while not self._run_torchrun(job, self._place.address, rounds):
                 rounds.count()
             self._shared.publish_result(job)
         log.info("result published", uri=self._shared.uri)
 
     def _take_part(self, job: TrainingJob) -> None:
         """Meet node 0 again and again: what it has not finished may need this node. Whoever started the nodes ends this one."""
-        rounds = _Rounds()
+        rounds = _Rounds(lambda: self._read_position(job))
         leader = self._await_leader(bool)
         while True:
-            if self._run_torchrun(job, leader):
+            if self._run_torchrun(job, leader, rounds):
                 self._await_leader(lambda address: not self._answers(address))
             else:
                 rounds.count()
@@ -222,12 +223,22 @@ class Node:
             return False
         return True
 
-    def _run_torchrun(self, job: TrainingJob, leader: str) -> bool:
-        """One round of torchrun with node 0 at `leader`; False where the nodes lost each other: another round may go better.
+    def _read_position(self, job: TrainingJob) -> tuple[int, str]:
+        """Differs once the last checkpoint is another one: node 0 has it first, the others see its copy."""
+        own = job.work_dir / LAST_NAME
+        copied = self._shared.storage.find_file(join_uri(self._shared.checkpoints_uri, LAST_NAME))
+        return own.stat().st_mtime_ns if own.exists() else 0, copied.version if copied is not None else ""
+
+    def _run_torchrun(self, job: TrainingJob, leader: str, rounds: "_Rounds") -> bool:
+        """One round of torchrun with node 0 at `leader`; False where another round may go better.
+
+        It may where the nodes lost each other, and where processes failed too often but had come further than before: torchrun
+        cannot tell a process that failed from one whose node was taken away, and counts both.
 
         Raises:
             TrainingFailedError: the training itself failed.
         """
+        rounds.begin()
         clear_traces(job.work_dir)
         log.info("starting torchrun", node=self._place.index, nodes=job.train.num_nodes, leader=leader)
         with ExitStack() as stack:
@@ -239,6 +250,10 @@ class Node:
         message = read_failure(job.work_dir)
         if message:
             raise TrainingFailedError(message)
+        if process.returncode == WORKERS_FAILED and rounds.has_moved():
+            end = describe_end(job, process.returncode, self._shared.checkpoints_uri)
+            log.warning("processes failed after a new checkpoint; going on from it", node=self._place.index, reason=end)
+            return False
         if process.returncode not in (0, RENDEZVOUS_LOST):
             raise TrainingFailedError(describe_end(job, process.returncode, self._shared.checkpoints_uri))
         return process.returncode == 0
@@ -262,15 +277,25 @@ def _per_node(job: TrainingJob) -> int:
 
 
 class _Rounds:
-    """Rounds of torchrun that ended because the nodes lost each other: any number, but few that end as soon as they begin."""
+    """Rounds of torchrun that ended without a result: any number, but few that end as soon as they begin and come no further."""
 
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
+    def __init__(self, read_position: Callable[[], object]) -> None:
+        self._read_position = read_position
         self._num_short = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """A round begins."""
+        self._begun = time.monotonic()
+        self._position = self._read_position()
+
+    def has_moved(self) -> bool:
+        """Whether there is a new checkpoint since the round began."""
+        return self._read_position() != self._position
 
     def count(self) -> None:
         """A round has ended, and the next one begins after a breath."""
-        short = time.monotonic() - self._begun < _SHORT_ROUND_SECONDS
+        short = time.monotonic() - self._begun < _SHORT_ROUND_SECONDS and not self.has_moved()
         self._num_short = self._num_short + 1 if short else 0
         if self._num_short >= _MAX_SHORT_ROUNDS:
             raise TrainingFailedError(
@@ -278,7 +303,6 @@ class _Rounds:
                 "a network policy that keeps the workers from each other is a likely one."
             )
         time.sleep(_BETWEEN_ROUNDS_SECONDS)
-        self._begun = time.monotonic()
 
 
 def _resolve(name: str) -> str:

@@ -1,15 +1,14 @@
 """The processes that torchrun starts: what they are given, and what they leave behind when they fail. Imports no torch."""
 
 import json
-import math
 import os
 import subprocess
 from pathlib import Path
 
+from slipway.cores import count_cores
 from slipway.settings import child_environment
 from slipway.training.job import FAILURE_NAME, RESULT_NAME, TrainingJob
 
-_CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 _TORCHRUN_PREFIX = "PET_"
 """torchrun takes its options from such variables too; Kubeflow Trainer sets some that would contradict ours."""
 
@@ -25,16 +24,6 @@ def training_environment(num_processes: int) -> dict[str, str]:
         CUBLAS_WORKSPACE_CONFIG=":4096:8",
     )
     return {name: value for name, value in environment.items() if not name.startswith(_TORCHRUN_PREFIX)}
-
-
-def count_cores(quota_file: Path = _CPU_QUOTA_FILE) -> int:
-    """Cores that this process may keep busy: those of the machine, or the container's limit where that is less."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = quota_file.read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else min(cores, max(1, math.ceil(int(quota) / int(period))))
 
 
 def worker_arguments(job_file: Path, work_dir: Path) -> list[str]:

@@ -81,7 +81,9 @@ def _finish(job: TrainingJob, dataset: Dataset, trainer: Trainer) -> None:
         info=trainer.info,
     )
     training_task = load_training_task(dataset.manifest.task)
-    info = export_bundle(job.bundle_dir, dataset=dataset, task=task, training_task=training_task, trained=trained)
+    info = export_bundle(
+        job.bundle_dir, dataset=dataset, task=task, training_task=training_task, trained=trained, config=job.export
+    )
     train_seconds = sum(report.seconds for report in trainer.history)
     result = TrainingResult(
         bundle_dir=job.bundle_dir,

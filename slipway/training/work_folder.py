@@ -8,12 +8,12 @@ Job and the launcher; a training with the same key goes on from it, or finds tha
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from slipway.config import ModelConfig, TrainConfig
+from slipway.config import ExportConfig, ModelConfig, TrainConfig
 from slipway.errors import ObjectMissingError
 from slipway.storage.objects import ObjectStorage
 from slipway.storage.uri import join_uri
@@ -30,6 +30,7 @@ class SharedJob:
     dataset_uri: str
     model: ModelConfig
     train: TrainConfig
+    export: ExportConfig = field(default_factory=ExportConfig)
 
     def place(self, folder: Path) -> TrainingJob:
         """The job as a node runs it, with its files in `folder`."""
@@ -39,6 +40,7 @@ class SharedJob:
             work_dir=folder / "work",
             model=self.model,
             train=self.train,
+            export=self.export,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -49,7 +51,8 @@ class SharedJob:
     def from_json(cls, content: Mapping[str, Any]) -> "SharedJob":
         """Parse what `to_json` gave; raises ConfigError for a value that is not accepted."""
         model, train = ModelConfig(**content["model"]), TrainConfig(**content["train"])
-        return cls(dataset_uri=content["dataset_uri"], model=model, train=train)
+        export = ExportConfig(**content["export"])
+        return cls(dataset_uri=content["dataset_uri"], model=model, train=train, export=export)
 
 
 @dataclass(frozen=True, kw_only=True)

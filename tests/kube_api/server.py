@@ -1,8 +1,8 @@
 """A Kubernetes API server's storage over HTTP: objects with versions, conflicts and preconditions, and nothing that acts on them.
 
 It stands in for a cluster where only that matters: whether a change overwrites another one, who holds a lease. It knows no kinds,
-selects by no label, checks no schema, no rights and no admission, and runs nothing; the integration tests have a real cluster
-for all else.
+checks no schema, no rights and no admission, selects by labels that are equal and by nothing else, and runs nothing; the
+integration tests have a real cluster for all else.
 """
 
 import copy
@@ -12,9 +12,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from slipway.cluster.client import Cluster
 
@@ -44,11 +46,22 @@ class KubeApi:
         with self._lock:
             metadata = {**self.objects.get(path, {}).get("metadata", {"uid": str(uuid.uuid4())}), **content.pop("metadata", {})}
             self._version += 1
-            metadata |= {"name": path.rpartition("/")[2], "namespace": "ns", "resourceVersion": str(self._version)}
+            namespace = path.partition("/namespaces/")[2].partition("/")[0]
+            metadata |= {"name": path.rpartition("/")[2], "namespace": namespace, "resourceVersion": str(self._version)}
+            metadata.setdefault("creationTimestamp", datetime.now(UTC).isoformat())
+            content.setdefault("status", {})
             self.objects[path] = {**content, "metadata": metadata}
             return self.objects[path]
 
-    def answer(self, method: str, path: str, body: Manifest) -> Manifest:
+    def remove(self, path: str) -> None:
+        """Delete an object as somebody else would, with all that it owns."""
+        with self._lock:
+            uid = self.objects.pop(path)["metadata"]["uid"]
+            for other, content in list(self.objects.items()):
+                if [one["uid"] for one in content["metadata"].get("ownerReferences", [])] == [uid]:
+                    self.remove(other)
+
+    def answer(self, method: str, path: str, body: Any, selector: str = "") -> Manifest:
         """What the API server answers; _RefusedError where it refuses."""
         if method != "GET":
             self.before_write(method, path)
@@ -60,22 +73,47 @@ class KubeApi:
                     raise _RefusedError(HTTPStatus.CONFLICT, f"{path} already exists")
                 return self.put(path, **body)
             listed = [self.objects[name] for name in sorted(self.objects) if name.rpartition("/")[0] == path]
-            if method == "GET" and listed:
-                return {"items": listed}
+            if method == "GET" and (listed or path.partition("/namespaces/")[2].count("/") == 1):
+                return {"items": [one for one in listed if _is_selected(one, selector)]}
             if path not in self.objects:
                 raise _RefusedError(HTTPStatus.NOT_FOUND, f"{path} not found")
             current = self.objects[path]
             if method == "PATCH":
-                wanted = body.get("metadata", {}).get("resourceVersion", current["metadata"]["resourceVersion"])
-                if wanted != current["metadata"]["resourceVersion"]:
-                    raise _RefusedError(HTTPStatus.CONFLICT, "the object has been modified")
-                return self.put(path, **_merge(current, body))
+                return self.put(path, **(_apply(current, body) if isinstance(body, list) else _merge_checked(current, body)))
             if method == "DELETE":
                 wanted = body.get("preconditions", {}).get("uid", current["metadata"]["uid"])
                 if wanted != current["metadata"]["uid"]:
                     raise _RefusedError(HTTPStatus.CONFLICT, "the UID in the precondition is another one")
                 del self.objects[path]
             return current
+
+
+def _is_selected(found: Manifest, selector: str) -> bool:
+    wanted = dict(term.split("=") for term in selector.split(",") if term)
+    return wanted.items() <= found["metadata"].get("labels", {}).items()
+
+
+def _apply(current: Manifest, changes: list[Manifest]) -> Manifest:
+    """RFC 6902, of it `test` and `add`."""
+    changed = copy.deepcopy(current)
+    for change in changes:
+        *parents, last = change["path"].strip("/").split("/")
+        holder = changed
+        for name in parents:
+            holder = holder[name]
+        if change["op"] == "add":
+            holder[last] = change["value"]
+        elif holder.get(last) != change["value"]:
+            raise _RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, f"test of {change['path']} failed")
+    return changed
+
+
+def _merge_checked(current: Manifest, patch: Manifest) -> Manifest:
+    version = current["metadata"]["resourceVersion"]
+    if patch.get("metadata", {}).get("resourceVersion", version) != version:
+        raise _RefusedError(HTTPStatus.CONFLICT, "the object has been modified")
+    merged: Manifest = _merge(current, patch)
+    return merged
 
 
 def _merge(current: Any, patch: Any) -> Any:
@@ -105,7 +143,9 @@ def serve_kube_api() -> Iterator[tuple[KubeApi, Cluster]]:
             length = int(self.headers.get("Content-Length", 0))
             body = json.loads(self.rfile.read(length)) if length else {}
             try:
-                self._send(HTTPStatus.OK, api.answer(self.command, self.path.partition("?")[0], body or {}))
+                parts = urlsplit(self.path)
+                selector = parse_qs(parts.query).get("labelSelector", [""])[0]
+                self._send(HTTPStatus.OK, api.answer(self.command, parts.path, body or {}, selector))
             except _RefusedError as error:
                 self._send(error.status, {"kind": "Status", "message": str(error)})
 

@@ -75,7 +75,7 @@ def test_an_image_that_is_being_fetched_may_take_longer_than_the_scheduler():
 
 def describe(make_plan, *pods: V1Pod, message: str = "PodFailurePolicy: no") -> str:
     status = WorkloadStatus(
-        name="train-x", state="failed", message=message, deleting=False, owners=(), version="1", age_seconds=9
+        name="train-x", state="failed", message=message, deleting=False, uid="u", owners=(), version="1", age_seconds=9
     )
 
     class NoLogs:

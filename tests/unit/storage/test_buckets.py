@@ -4,11 +4,14 @@ import subprocess
 import sys
 import threading
 import time
+from xml.etree import ElementTree
 
 import pytest
+from minio.lifecycleconfig import LifecycleConfig, Rule
+from minio.xml import marshal
 
 from slipway.errors import ConfigError, StorageError
-from slipway.storage.buckets import BucketSpec, ensure_buckets
+from slipway.storage.buckets import BucketSpec, _make_rules, ensure_buckets
 from slipway.storage.objects import ObjectStorage
 from slipway.storage.sdk import open_client
 from tests.servers.s3 import start_minio
@@ -50,7 +53,7 @@ def test_a_spec_that_is_not_understood_is_refused_with_the_form(text, part):
 
 
 def test_the_command_makes_buckets_and_changes_nothing_the_second_time(minio):
-    arguments = ["--bucket", "mlpipeline", "--bucket", "mlflow:versioned", "--bucket"]
+    arguments = ["--bucket", "plain", "--bucket", "mlflow:versioned", "--bucket"]
     arguments.append("slipway:versioned:expire=state/cache/=30:expire=state/work/=14:noncurrent=30")
     first, second = run_command(minio, *arguments), run_command(minio, *arguments)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
@@ -58,8 +61,8 @@ def test_the_command_makes_buckets_and_changes_nothing_the_second_time(minio):
     assert second.stderr.count("already so") == 6
     assert "changed" not in second.stderr
     client = open_client(minio.settings(), timeout_seconds=5)
-    versioning = {name: client.get_bucket_versioning(name).status for name in ("mlpipeline", "mlflow", "slipway")}
-    assert versioning == {"mlpipeline": None, "mlflow": "Enabled", "slipway": "Enabled"}
+    versioning = {name: client.get_bucket_versioning(name).status for name in ("plain", "mlflow", "slipway")}
+    assert versioning == {"plain": None, "mlflow": "Enabled", "slipway": "Enabled"}
     rules = client.get_bucket_lifecycle("slipway").rules
     assert [(rule.rule_filter.prefix, rule.expiration and rule.expiration.days) for rule in rules] == [
         ("state/cache/", 30),
@@ -67,6 +70,7 @@ def test_the_command_makes_buckets_and_changes_nothing_the_second_time(minio):
         ("", None),
     ]
     assert rules[2].noncurrent_version_expiration.noncurrent_days == 30
+    assert rules[2].expiration.expired_object_delete_marker, "the markers of what is gone would stay for ever"
     assert client.get_bucket_lifecycle("mlflow") is None
 
 
@@ -76,6 +80,35 @@ def test_a_lifecycle_that_differs_is_replaced(minio):
         ensure_buckets(minio.settings(), [BucketSpec.parse(text)])
     rules = open_client(minio.settings(), timeout_seconds=5).get_bucket_lifecycle(name).rules
     assert [(rule.rule_filter.prefix, rule.expiration.days) for rule in rules] == [("a/", 4)]
+
+
+def test_a_lifecycle_that_leaves_markers_of_deletions_behind_is_replaced(minio):
+    """As an earlier version made it."""
+    name = minio.make_bucket()
+    client = open_client(minio.settings(), timeout_seconds=5)
+    spec = BucketSpec.parse(f"{name}:versioned:noncurrent=30")
+    ensure_buckets(minio.settings(), [spec])
+    rule = client.get_bucket_lifecycle(name).rules[0]
+    old = Rule(
+        rule.status,
+        rule_filter=rule.rule_filter,
+        rule_id=rule.rule_id,
+        noncurrent_version_expiration=rule.noncurrent_version_expiration,
+    )
+    client.set_bucket_lifecycle(name, LifecycleConfig([old]))
+    assert client.get_bucket_lifecycle(name).rules[0].expiration is None
+    ensure_buckets(minio.settings(), [spec])
+    assert client.get_bucket_lifecycle(name).rules[0].expiration.expired_object_delete_marker
+
+
+def test_a_server_is_told_when_to_remove_unfinished_uploads(minio):
+    """MinIO takes the rule and forgets this part of it; other servers keep it."""
+    name = minio.make_bucket()
+    (rule,) = _make_rules(BucketSpec.parse(f"{name}:versioned:noncurrent=30"))
+    assert rule.abort_incomplete_multipart_upload.days_after_initiation == 30
+    (as_sent,) = LifecycleConfig.fromxml(ElementTree.fromstring(marshal(LifecycleConfig([rule])))).rules
+    assert as_sent.abort_incomplete_multipart_upload.days_after_initiation == 30
+    assert as_sent.expiration.expired_object_delete_marker
 
 
 def test_what_was_overwritten_in_a_versioned_bucket_is_still_there(minio):

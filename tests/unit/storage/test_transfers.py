@@ -16,6 +16,7 @@ from slipway.storage.objects import ObjectStorage
 from slipway.storage.parallel import run_parallel
 from slipway.storage.sdk import open_client
 from tests.servers.s3 import S3Server, start_minio
+from tests.servers.stalling import stall_first
 
 SHORT = Limits(connect_seconds=1, request_seconds=2, retry_seconds=2, transfer_seconds=60)
 HUGE_BYTES = 400 << 20
@@ -203,3 +204,42 @@ def test_files_of_a_folder_are_never_written_outside_of_it():
         with pytest.raises(StorageError, match="could lie outside of the folder"):
             check_names("s3://bucket/folder", ["fine", name])
     check_names("s3://bucket/folder", ["a..b", "..a/b..", "a/...", "~"])
+
+
+def test_by_default_a_request_without_an_answer_is_tried_again_and_again_within_its_time():
+    assert Limits().retry_seconds >= 2 * Limits().request_seconds
+
+
+@pytest.mark.parametrize("num_stalled", [1, 2])
+def test_a_request_that_gets_no_answer_is_tried_again(minio, num_stalled):
+    limits = Limits(connect_seconds=1, request_seconds=1, retry_seconds=2.5)
+    bucket = minio.make_bucket()
+    with stall_first(int(minio.endpoint.rpartition(":")[2]), num_stalled=num_stalled) as port:
+        storage = ObjectStorage(minio.settings(AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}"), limits=limits)
+        storage.write_bytes(f"s3://{bucket}/a", b"content")
+    with stall_first(int(minio.endpoint.rpartition(":")[2]), num_stalled=num_stalled) as port:
+        storage = ObjectStorage(minio.settings(AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}"), limits=limits)
+        assert storage.read_bytes(f"s3://{bucket}/a") == b"content"
+
+
+def test_a_server_that_never_answers_is_given_up_when_a_requests_time_for_trying_again_is_over(minio):
+    limits = Limits(connect_seconds=1, request_seconds=1, retry_seconds=2.5)
+    with stall_first(int(minio.endpoint.rpartition(":")[2]), num_stalled=100) as port:
+        storage = ObjectStorage(minio.settings(AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}"), limits=limits)
+        with pytest.raises(StorageError, match="did not answer in time"):
+            storage.read_bytes("s3://bucket/a")
+
+
+def test_temporary_credentials_reach_the_server_with_their_token(minio):
+    from minio.credentials import AssumeRoleProvider
+
+    lent = AssumeRoleProvider(
+        sts_endpoint=minio.endpoint, access_key=minio.access_key, secret_key=minio.secret_key, duration_seconds=900
+    ).retrieve()
+    keys = {"AWS_ACCESS_KEY_ID": lent.access_key, "AWS_SECRET_ACCESS_KEY": lent.secret_key}
+    settings = minio.settings(**keys, AWS_SESSION_TOKEN=lent.session_token)
+    bucket = minio.make_bucket()
+    ObjectStorage(settings).write_bytes(f"s3://{bucket}/a", b"content")
+    assert open_client(settings, timeout_seconds=5).bucket_exists(bucket)
+    with pytest.raises(StorageError, match="wrong credentials"):
+        ObjectStorage(minio.settings(**keys), limits=SHORT).read_bytes(f"s3://{bucket}/a")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from slipway.config import ModelConfig, TrainConfig
+from slipway.cores import count_cores
 from slipway.errors import TrainingFailedError
 from slipway.export.bundle import read_bundle
 from slipway.launch.local import launch_training
@@ -22,7 +23,7 @@ from slipway.settings import load_settings
 from slipway.storage.objects import ObjectStorage
 from slipway.training.job import HISTORY_NAME, LAST_NAME, TrainingJob
 from slipway.training.node import FAILED_FOR_GOOD, NodeFailure, Place
-from slipway.training.processes import count_cores, training_environment
+from slipway.training.processes import training_environment
 from slipway.training.work_folder import SharedJob, WorkFolder
 
 StartNode = Callable[[int], subprocess.Popen[bytes]]
@@ -124,6 +125,32 @@ def test_two_nodes_that_lose_each_other_in_turn_end_with_the_curve_of_two_proces
     assert (result.best_epoch, result.num_epochs) == (expected.best_epoch, expected.num_epochs)
     assert result.bundle_dir == fetched.bundle_dir
     assert read_bundle(fetched.bundle_dir).info.bundle_id == result.bundle_id
+
+
+def test_losses_between_which_training_comes_further_do_not_end_it(shared, start_node, digits_dir, tmp_path):
+    """Node 1 is taken away twice, and torchrun on node 0 may never start its processes again."""
+    begin(shared, digits_dir, epochs=100, max_restarts=0)
+    checkpoint = Path(shared.checkpoints_uri) / LAST_NAME
+    nodes = [start_node(0), start_node(1)]
+    for _ in range(2):
+        seen = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        wait_for(lambda seen=seen: checkpoint.exists() and checkpoint.stat().st_mtime_ns > seen)
+        kill(nodes[1])
+        nodes[1] = start_node(1)
+    assert nodes[0].wait(180) == 0, (tmp_path / "failure-0").read_text()
+    assert "processes failed after a new checkpoint; going on from it" in (tmp_path / "node-0-1.log").read_text()
+    assert shared.has_result()
+
+
+def test_a_crash_that_repeats_itself_ends_the_training_however_far_it_came_before(shared, start_node, digits_dir, tmp_path):
+    """The history cannot be written, which is found out after the first checkpoint was."""
+    begin(shared, digits_dir, num_nodes=1, max_restarts=1)
+    (tmp_path / "node-0-1" / "work" / HISTORY_NAME).mkdir(parents=True)
+    assert start_node(0).wait(120) == FAILED_FOR_GOOD
+    failure = NodeFailure.parse((tmp_path / "failure-0").read_text())
+    assert "IsADirectoryError" in failure.message
+    log = (tmp_path / "node-0-1.log").read_text()
+    assert log.count("starting torchrun") <= 3
 
 
 def test_a_failure_that_no_restart_mends_ends_the_node_at_once_with_the_message_and_a_status_of_its_own(
