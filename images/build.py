@@ -4,6 +4,7 @@ python images/build.py [--tool TOOL] [--registry REGISTRY] [--tag TAG] [pipeline
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,8 @@ _BUILD_COMMANDS = {
 }
 _PROBES = {"docker": ("docker", "info"), "buildah": ("buildah", "version"), "podman": ("podman", "version")}
 _PROBE_SECONDS = 20
+_ENVIRONMENT = {"BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+"""One manifest an image: `kind load` fails on those with docker's attestations beside them where containerd keeps the images."""
 
 
 def find_tool() -> str:
@@ -71,7 +74,8 @@ def build_context(context: Path, dockerfile: Path, reference: str, *, tool: str,
     """Build `dockerfile` with the files of the folder `context` and build arguments, as `build_image` does."""
     words = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
     command = [*_BUILD_COMMANDS[tool], "--file", str(dockerfile), "--tag", reference, *words, str(context)]
-    subprocess.run(command, check=True, stdout=sys.stderr)
+    environment = {**os.environ, **_ENVIRONMENT}  # noqa: TID251 - the tool's own settings
+    subprocess.run(command, check=True, stdout=sys.stderr, env=environment)
 
 
 def has_image(reference: str, *, tool: str) -> bool:

@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kfp import compiler
+from kfp import compiler, dsl
 
+from pipelines.batch_prediction import batch_prediction_pipeline
 from pipelines.images import REGISTRY, VERSION, Images, choose_images
 from pipelines.ir import seal_ir
 from pipelines.training import training_pipeline
@@ -26,10 +27,19 @@ def compile_training(config: Config, output: Path, images: Images | None = None)
     Returns:
         The hash that the file's tasks know it by.
     """
+    return _compile(training_pipeline(config, images or choose_images()), output)
+
+
+def compile_batch_prediction(output: Path, images: Images | None = None) -> str:
+    """Compile the batch prediction's pipeline to `output`; see `compile_training`."""
+    return _compile(batch_prediction_pipeline(images or choose_images()), output)
+
+
+def _compile(pipeline: dsl.base_component.BaseComponent, output: Path) -> str:
     output.parent.mkdir(parents=True, exist_ok=True)
     draft = output.with_name(f".{output.name}.draft.yaml")
     try:
-        compiler.Compiler().compile(training_pipeline(config, images or choose_images()), str(draft))
+        compiler.Compiler().compile(pipeline, str(draft))
         content, digest = seal_ir(draft.read_bytes())
         write_bytes(output, content)
     finally:
@@ -63,9 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"compile: {error}", file=sys.stderr)  # noqa: T201 - this module is a command
         return 2
-    target = options.output / "training.yaml"
-    digest = compile_training(config, target, choose_images(options.registry, options.image_tag))
-    print(f"{target}  sha256:{digest[:16]}")  # noqa: T201
+    images = choose_images(options.registry, options.image_tag)
+    digests = {
+        "training.yaml": compile_training(config, options.output / "training.yaml", images),
+        "batch-prediction.yaml": compile_batch_prediction(options.output / "batch-prediction.yaml", images),
+    }
+    for name, digest in digests.items():
+        print(f"{options.output / name}  sha256:{digest[:16]}")  # noqa: T201
     return 0
 
 

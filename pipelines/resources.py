@@ -1,13 +1,15 @@
 """What a task may use on a cluster: image, processor, memory, time, attempts, user."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kfp import dsl, kubernetes
 
 from pipelines.images import ImageKind, Images
 from pipelines.ir import HASH_PLACEHOLDER, HASH_VARIABLE
-from slipway.config import TrainConfig
-from slipway.launch.worker_pod import WorkerNeeds
+from slipway.config import DeployConfig, TrainConfig
+from slipway.deploy.duration import count_longest_seconds
+from slipway.launch.worker_pod import SHARED_MEMORY, WorkerNeeds
+from slipway.placement import parse_node_selector, parse_tolerations
 
 NON_ROOT_USER = 1000
 HOME_ON_CLUSTER = "/tmp/slipway"  # noqa: S108 - a pod's own folder, gone with the pod
@@ -15,7 +17,6 @@ GPU = "nvidia.com/gpu"
 GPU_TOLERATION = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
 CPU_REQUEST = "250m"
 MEMORY_REQUEST = "512Mi"
-SHARED_MEMORY = "2Gi"
 LAUNCHER_MARGIN_SECONDS = 300
 """A launcher ends the pods of a training that takes too long before KFP ends the launcher, so that the step says why."""
 CONFIG_MAP = "slipway"
@@ -57,8 +58,21 @@ TRAIN = Resources(image="trainer", cpu="4", memory="16Gi", timeout_seconds=24 * 
 LAUNCH = Resources(image="trainer", cpu="1", memory="2Gi", timeout_seconds=TRAIN.timeout_seconds)
 """The train task then: it waits."""
 EVALUATE = Resources(image="pipeline", cpu="2", memory="4Gi", timeout_seconds=3600, caching=False)
-DEPLOY = Resources(image="pipeline", cpu="1", memory="2Gi", timeout_seconds=900, num_retries=1, caching=False)
+DEPLOY = Resources(
+    image="pipeline",
+    cpu="1",
+    memory="2Gi",
+    timeout_seconds=count_longest_seconds(DeployConfig()),
+    num_retries=1,
+    caching=False,
+)
+"""With the settings' defaults; where they let a deployment take longer, its task has longer."""
 FINISH = Resources(image="pipeline", cpu="500m", memory="1Gi", timeout_seconds=600, caching=False)
+
+PLAN_PREDICTIONS = Resources(image="pipeline", cpu="1", memory="2Gi", timeout_seconds=3600, caching=False)
+PREDICT = Resources(image="pipeline", cpu="4", memory="4Gi", timeout_seconds=12 * 3600, caching=False)
+"""Each worker. One that is started again goes on after the shards that are done."""
+PUBLISH_PREDICTIONS = Resources(image="pipeline", cpu="1", memory="2Gi", timeout_seconds=3600, caching=False)
 
 
 def apply_resources(task: dsl.PipelineTask, resources: Resources, images: Images) -> None:
@@ -86,10 +100,17 @@ def apply_training(task: dsl.PipelineTask, train: TrainConfig, images: Images) -
     """Give the train task what training needs: in its own pod, or in the pods that it launches, which it is told of."""
     if is_trained_in_pods(train):
         apply_resources(task, LAUNCH, images)
-        task.set_env_variable("SLIPWAY_WORKER_POD", describe_worker(train.num_gpus).to_json())
+        task.set_env_variable("SLIPWAY_WORKER_POD", describe_worker(train).to_json())
     else:
         apply_resources(task, TRAIN, images)
-        _apply_accelerators(task, train.num_gpus)
+        _apply_placement(task, train)
+
+
+def apply_deploying(task: dsl.PipelineTask, config: DeployConfig, images: Images) -> None:
+    """Give the deploy task what it needs, and tell it how much time that is: parameters of a run may ask for more."""
+    given = replace(DEPLOY, timeout_seconds=max(DEPLOY.timeout_seconds, count_longest_seconds(config)))
+    apply_resources(task, given, images)
+    task.set_env_variable("SLIPWAY_TASK_SECONDS", str(given.timeout_seconds))
 
 
 def is_trained_in_pods(train: TrainConfig) -> bool:
@@ -97,27 +118,37 @@ def is_trained_in_pods(train: TrainConfig) -> bool:
     return train.launcher in ("indexed-job", "train-job") or (train.launcher == "auto" and train.num_nodes > 1)
 
 
-def describe_worker(num_gpus: int) -> WorkerNeeds:
+def describe_worker(train: TrainConfig) -> WorkerNeeds:
     """What one pod of a training gets: as much as the train task would."""
     limits: dict[str, str] = {"cpu": TRAIN.cpu, "memory": TRAIN.memory}
-    gpus = {GPU: str(num_gpus)} if num_gpus > 0 else {}
+    gpus = {GPU: str(train.num_gpus)} if train.num_gpus > 0 else {}
     return WorkerNeeds(
         resources={"requests": {"cpu": CPU_REQUEST, "memory": MEMORY_REQUEST, **gpus}, "limits": {**limits, **gpus}},
-        tolerations=(GPU_TOLERATION,) if num_gpus > 0 else (),
-        shared_memory=SHARED_MEMORY,
+        tolerations=_list_tolerations(train),
+        node_selector=parse_node_selector(train.node_selector),
+        shared_memory=f"{train.shared_memory_gib}Gi" if train.shared_memory_gib else "",
         timeout_seconds=TRAIN.timeout_seconds - LAUNCHER_MARGIN_SECONDS,
     )
 
 
-def _apply_accelerators(task: dsl.PipelineTask, num_gpus: int) -> None:
-    """Shared memory for the processes of one training; GPUs and the toleration of their nodes where asked for."""
+def _list_tolerations(train: TrainConfig) -> tuple[dict[str, str], ...]:
+    """Those of GPU nodes where GPUs are asked for, and those of the settings."""
+    own = parse_tolerations(train.tolerations)
+    return (GPU_TOLERATION, *(one for one in own if one != GPU_TOLERATION)) if train.num_gpus > 0 else own
+
+
+def _apply_placement(task: dsl.PipelineTask, train: TrainConfig) -> None:
+    """Shared memory for the processes of one training, GPUs where asked for, and the nodes that it may run on."""
     kubernetes.empty_dir_mount(
         task,
         volume_name="dshm",
         mount_path="/dev/shm",  # noqa: S108
         medium="Memory",
-        size_limit=SHARED_MEMORY,
+        size_limit=f"{train.shared_memory_gib}Gi" if train.shared_memory_gib else SHARED_MEMORY,
     )
-    if num_gpus > 0:
-        task.set_accelerator_type(GPU).set_accelerator_limit(num_gpus)
-        kubernetes.add_toleration(task, **GPU_TOLERATION)
+    if train.num_gpus > 0:
+        task.set_accelerator_type(GPU).set_accelerator_limit(train.num_gpus)
+    for toleration in _list_tolerations(train):
+        kubernetes.add_toleration(task, **toleration)
+    for key, value in parse_node_selector(train.node_selector).items():
+        kubernetes.add_node_selector(task, key, value)

@@ -11,7 +11,7 @@ from components.train.component import train
 from pipelines import resources
 from pipelines.images import Images
 from pipelines.parameters import Parameters, pick, with_parameters
-from slipway.config import Config, TrainConfig
+from slipway.config import Config
 
 NAME = "slipway-training"
 
@@ -24,13 +24,13 @@ def training_pipeline(config: Config, images: Images) -> dsl.base_component.Base
         finishing = finish(**pick(finish, parameters))
         resources.apply_resources(finishing, resources.FINISH, images)
         with dsl.ExitHandler(finishing, name="training"):
-            _define_stages(parameters, config.train, images)
+            _define_stages(parameters, config, images)
 
     pipeline: dsl.base_component.BaseComponent = dsl.pipeline(name=NAME)(with_parameters(training, config))
     return pipeline
 
 
-def _define_stages(parameters: Parameters, train_config: TrainConfig, images: Images) -> None:
+def _define_stages(parameters: Parameters, config: Config, images: Images) -> None:
     ingested = ingest(**pick(ingest, parameters))
     resources.apply_resources(ingested, resources.INGEST, images)
 
@@ -38,7 +38,7 @@ def _define_stages(parameters: Parameters, train_config: TrainConfig, images: Im
     resources.apply_resources(prepared, resources.PREPROCESS, images)
 
     trained = train(**pick(train, parameters), dataset=prepared.outputs["dataset"])
-    resources.apply_training(trained, train_config, images)
+    resources.apply_training(trained, config.train, images)
 
     evaluated = evaluate(
         **pick(evaluate, parameters),
@@ -55,4 +55,4 @@ def _define_stages(parameters: Parameters, train_config: TrainConfig, images: Im
             bundle=trained.outputs["bundle"],
             evaluation=evaluated.outputs["evaluation"],
         )
-        resources.apply_resources(deployed, resources.DEPLOY, images)
+        resources.apply_deploying(deployed, config.deploy, images)

@@ -62,9 +62,19 @@ def build_inference_service(values: InferenceServiceValues) -> Manifest:
             del predictor[key]
         del metadata["annotations"][_AUTOSCALER]
     else:
-        predictor["minReplicas"], predictor["maxReplicas"] = values.replicas.min, values.replicas.max
+        predictor |= _write_replicas(values.replicas)
         metadata["annotations"][_AUTOSCALER] = "hpa" if values.replicas.max > values.replicas.min else "none"
     return manifest
+
+
+def plan_replicas(manifest: Manifest, replicas: Replicas) -> dict[str, int] | None:
+    """What `.spec.predictor` must say for this number of pods to serve; None where a new pod template would be needed for it."""
+    scaled = manifest["metadata"].get("annotations", {}).get(_AUTOSCALER) == "hpa"
+    return None if replicas.max > replicas.min and not scaled else _write_replicas(replicas)
+
+
+def _write_replicas(replicas: Replicas) -> dict[str, int]:
+    return {"minReplicas": replicas.min, "maxReplicas": replicas.max}
 
 
 def write_annotations(record: ServingRecord) -> dict[str, str]:

@@ -25,6 +25,7 @@ from slipway.deploy.inference_service import (
     Replicas,
     Role,
     build_inference_service,
+    plan_replicas,
     read_record,
 )
 from slipway.deploy.naming import challenger_name, inference_service_name, lease_name
@@ -44,6 +45,8 @@ INFERENCE_SERVICES = ResourceKind(
 SERVING_RUNTIMES = ResourceKind(kind="ServingRuntime", group="serving.kserve.io", version="v1alpha1", plural="servingruntimes")
 CONFIRMED = "slipway.dev/confirmed"
 """Annotation of the Lease: the promotion that the registry's alias has followed."""
+GRAPH_NAMESPACE = "slipway.dev/graph-namespace"
+"""Annotation of the Lease: where the graph of the model's split is; "" or none where there is no split."""
 _RESTORE_SECONDS = 60.0
 _DELETE_SECONDS = 90.0
 """Pods that answer to the last take their time."""
@@ -94,8 +97,7 @@ class KServeTarget:
         manifest = self.services.get(name)
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             return None
-        confirmed_at = read_lease_annotations(self._cluster, self._namespace, lease_name(name)).get(CONFIRMED, "")
-        record = read_record(manifest, confirmed_at=confirmed_at)
+        record = read_record(manifest, confirmed_at=self._read_note(model_name, CONFIRMED))
         _check_owner(manifest, model_name)
         return record
 
@@ -167,6 +169,14 @@ class KServeTarget:
             raise DeployError(f"What serves as {model_name} was changed by someone else.")
         return confirmed
 
+    def read_graph_namespace(self, model_name: str) -> str:
+        """Where the graph of the model's split was made; "" where there is none."""
+        return self._read_note(model_name, GRAPH_NAMESPACE)
+
+    def note_graph_namespace(self, model_name: str, namespace: str) -> None:
+        """Keep in mind where the graph is, for whoever ends the split. Inside `lock`."""
+        self._leases[model_name].annotate(GRAPH_NAMESPACE, namespace)
+
     def restore(self, model_name: str, record: ServingRecord | None) -> None:
         """See `DeployTarget.restore`. While an old pod still runs it is only kept, and none is started."""
         name = inference_service_name(model_name)
@@ -181,6 +191,25 @@ class KServeTarget:
         else:
             manifest = self.write(name, "champion", record)
         self._await_rollout(manifest, record, _RESTORE_SECONDS)
+
+    def adjust(self, model_name: str) -> None:
+        """See `DeployTarget.adjust`. An autoscaler that comes or goes is an annotation, which would replace the pods."""
+        manifest = self._get(inference_service_name(model_name))
+        if self._replicas is None:
+            return
+        wanted = plan_replicas(manifest, self._replicas)
+        if wanted is None:
+            _log.warning("the number of replicas changes with the next version: it takes an autoscaler", model=model_name)
+            return
+        promoted_at = manifest["metadata"]["annotations"][PROMOTED_AT]
+
+        def check(current: Manifest | None) -> None:
+            self._check_lease(model_name)
+            if current is None or current["metadata"]["annotations"].get(PROMOTED_AT) != promoted_at:
+                raise DeployError(f"What serves as {model_name} was changed by someone else meanwhile.")
+
+        metadata = {"name": manifest["metadata"]["name"], "namespace": self._namespace}
+        self.services.apply({"metadata": metadata, "spec": {"predictor": wanted}}, check=check)
 
     def remove_unused(self, model_name: str) -> None:
         """See `DeployTarget.remove_unused`. Bundles stay: the registry's versions are these very files."""
@@ -277,6 +306,11 @@ class KServeTarget:
                 self.services.delete(manifest)
         except SlipwayError as error:
             _log.warning("challenger left behind", name=name, namespace=self._namespace, error=str(error))
+
+    def _read_note(self, model_name: str, key: str) -> str:
+        """An annotation of the Lease."""
+        name = lease_name(inference_service_name(model_name))
+        return read_lease_annotations(self._cluster, self._namespace, name).get(key, "")
 
     def _check_lease(self, model_name: str) -> None:
         self._leases[model_name].check()

@@ -28,7 +28,7 @@ from slipway.serving.record import (
     succeed,
     write_pointer,
 )
-from slipway.settings import Settings, child_environment
+from slipway.settings import Settings, predictor_environment
 from slipway.storage.locks import hold_lock
 
 _HOST = "127.0.0.1"
@@ -87,7 +87,7 @@ class LocalTarget:
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=child_environment(),
+                    env=predictor_environment(),
                 )
             try:
                 port = _await_port(process, port_file, log_path, timeout_seconds)
@@ -121,6 +121,9 @@ class LocalTarget:
             path.unlink(missing_ok=True)
         else:
             write_pointer(path, replace(record, confirmed=False))
+
+    def adjust(self, model_name: str) -> None:
+        """See `DeployTarget.adjust`. There is one of everything."""
 
     def remove_unused(self, model_name: str) -> None:
         """See `DeployTarget.remove_unused`."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from slipway.config import DeployConfig
 from slipway.deploy.bundles import publish_bundle
+from slipway.deploy.duration import lock_seconds
 from slipway.deploy.slo import SloPolicy, watch_slo
 from slipway.deploy.target import Candidate, DeployTarget, Endpoint
 from slipway.deploy.targets import open_target
@@ -22,9 +23,6 @@ from slipway.serving.record import ServedVersion, ServingRecord, succeed
 from slipway.settings import Settings
 from slipway.storage.uri import is_remote
 from slipway.tracking.registry import CHALLENGER, CHAMPION, Lineage, ModelRegistry
-
-_LOCK_FACTOR = 4
-"""Times `timeout_seconds` that another deployment may take: it becomes ready, answers, registers, moves the alias."""
 
 _log = get_logger(__name__)
 
@@ -64,7 +62,7 @@ class SmokePolicy:
     @property
     def lock_seconds(self) -> float:
         """How long a deployment may wait for another one."""
-        return _LOCK_FACTOR * self.timeout_seconds + (self.slo.seconds if self.slo else 0.0)
+        return lock_seconds(self.timeout_seconds, self.slo.seconds if self.slo else 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +81,8 @@ def deploy_challenger(
 ) -> Deployment:
     """Register a bundle and let it serve, once it has answered the golden examples.
 
-    Where that bundle serves already nothing is done, and MLflow is not imported. Where the registry has lost it, it is
-    registered again.
+    Where that bundle serves already no pod is replaced, only their number follows the settings, and MLflow is not imported. Where
+    the registry has lost it, it is registered again.
 
     Raises:
         DeployError: it was not promoted; the message says why, and what still serves.
@@ -95,6 +93,7 @@ def deploy_challenger(
         raise DeployError(f"The gate refused bundle {bundle_id}: {' '.join(challenger.lineage.gate_reasons)}")
     with deployer.exclusively() as serving:
         if serving is not None and serving.bundle_id == bundle_id and deployer.is_registered(serving):
+            deployer.adjust()
             return Deployment(record=serving, already_serving=True, golden_max_difference=0.0)
         if serving is None or serving.bundle_id != bundle_id:
             _check_opponent(challenger, serving)
@@ -146,6 +145,10 @@ class _Deployer:
     def is_registered(self, serving: ServingRecord) -> bool:
         """Whether the registry still knows what serves; its file may have been removed, or another registry be in use."""
         return self._registry.holds(self._name, serving.version, serving.bundle_id)
+
+    def adjust(self) -> None:
+        """Let what serves have as many replicas as it should now."""
+        self._target.adjust(self._name)
 
     def introduce(self, challenger: Challenger) -> Deployment:
         """Register the bundle as a version and let it serve."""
@@ -221,7 +224,7 @@ class _Deployer:
         except BaseException:  # told to end
             self._target.restore(self._name, before)
             with suppress(RegistryError):
-                self._put_alias_back(before)
+                self._put_alias_back(before, candidate.served.version)
             raise
         with suppress(RegistryError):
             self._registry.set_tag(self._name, record.version, "deploy", "promoted")
@@ -232,20 +235,23 @@ class _Deployer:
         why = f", since its alias could not be moved: {cause}" if isinstance(cause, RegistryError) else f": {cause}"
         try:
             self._target.restore(self._name, before)
-            self._put_alias_back(before)
+            self._put_alias_back(before, version)
         except SlipwayError as error:
             return DeployError(f"Version {version} should have been taken back{why} But that failed too: {error}")
         return DeployError(f"Version {version} was taken back{why}")
 
-    def _put_alias_back(self, before: ServingRecord | None) -> None:
-        """See that the alias names what was restored: the registry may have moved it although its answer was lost."""
+    def _put_alias_back(self, before: ServingRecord | None, version: str) -> None:
+        """See that the alias names what was restored, not `version`: the registry may have moved it although its answer was lost.
+
+        Where the registry has lost what was restored, no version is the champion.
+        """
         champion = self._registry.get_champion(self._name)
         if champion is None or (before is not None and champion.version == before.version):
             return
-        if before is None:
-            self._registry.delete_alias(self._name, CHAMPION)
-        elif self.is_registered(before):
+        if before is not None and self.is_registered(before):
             self._registry.set_alias(self._name, CHAMPION, before.version)
+        elif before is None or champion.version == version:
+            self._registry.delete_alias(self._name, CHAMPION)
 
     def _watch(self, record: ServingRecord, bundle: Bundle) -> None:
         """See that the version answers where clients ask, and goes on doing so for as long as the policy says."""

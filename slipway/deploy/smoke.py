@@ -1,8 +1,13 @@
-"""The golden examples asked of a running endpoint, over HTTP, as a client would."""
+"""The golden examples asked of a running endpoint, over HTTP, as a client would.
+
+Which precision the endpoint computes in depends on its processor, so an answer is right if it is the one that the bundle states
+for fp32 or for a precision that it allows; but for all examples it must be the same one.
+"""
 
 import json
-import math
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,8 +15,20 @@ from numpy.typing import NDArray
 
 from slipway.deploy.target import Endpoint
 from slipway.errors import DeployError, RequestError, ServerError
-from slipway.export.bundle import Bundle, GoldenExample
-from slipway.serving.protocol import write_request
+from slipway.export.bundle import Bundle
+from slipway.export.golden import GoldenExample, expect_answer, find_fault, largest_difference
+from slipway.export.precision import Precision
+from slipway.serving.wire.v2 import write_request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How an answer agrees with what is expected."""
+
+    precisions: frozenset[Precision]
+    """In which it is right; one or more."""
+    difference: float
+    """Largest absolute difference of a float from the answer in the nearest of them."""
 
 
 def check_golden_examples(endpoint: Endpoint, bundle: Bundle, *, tolerance: float, timeout_seconds: float) -> float:
@@ -20,7 +37,8 @@ def check_golden_examples(endpoint: Endpoint, bundle: Bundle, *, tolerance: floa
     Args:
         endpoint: Where the version answers.
         bundle: What it should answer from.
-        tolerance: Largest absolute difference of a float that counts as the same answer; the rest must be equal.
+        tolerance: Largest absolute difference of a float that counts as the same answer in fp32; the bundle states it for the
+            others. What is no float must be equal.
         timeout_seconds: For all examples together.
 
     Returns:
@@ -35,6 +53,7 @@ def check_golden_examples(endpoint: Endpoint, bundle: Bundle, *, tolerance: floa
         )
     deadline = time.monotonic() + timeout_seconds
     largest = 0.0
+    left: frozenset[Precision] | None = None
     for position, example in enumerate(bundle.golden):
         where = f"Golden example {position + 1} of {len(bundle.golden)}"
         remaining = deadline - time.monotonic()
@@ -42,16 +61,21 @@ def check_golden_examples(endpoint: Endpoint, bundle: Bundle, *, tolerance: floa
             raise DeployError(
                 f"{where} was not reached: the endpoint took more than {timeout_seconds:g} s (deploy.timeout_seconds)."
             )
-        largest = max(
-            largest, ask_example(endpoint, bundle, example, tolerance=tolerance, timeout_seconds=remaining, where=where)
-        )
+        found = ask_example(endpoint, bundle, example, tolerance=tolerance, timeout_seconds=remaining, where=where)
+        largest = max(largest, found.difference)
+        left = found.precisions if left is None else left & found.precisions
+        if not left:
+            raise DeployError(
+                f"{where} is answered in {_enumerate(found.precisions)}, an example before it in another precision. "
+                "The served model is not the one that was evaluated."
+            )
     return largest
 
 
 def ask_example(
     endpoint: Endpoint, bundle: Bundle, example: GoldenExample, *, tolerance: float, timeout_seconds: float, where: str
-) -> float:
-    """Ask for one golden example, of the endpoint's version and no other; the largest absolute difference of a float.
+) -> Agreement:
+    """Ask for one golden example, of the endpoint's version and no other.
 
     Raises:
         DeployError: the answer is missing, late or wrong; the message begins with `where`.
@@ -62,36 +86,38 @@ def ask_example(
     except (RequestError, ServerError) as error:
         raise DeployError(f"{where} was not answered: {error}") from None
     try:
-        return _compare(answer, example, tolerance, where)
+        outputs = _read_outputs(answer)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DeployError(
             f"{where}: the answer is not of the Open Inference Protocol ({error!r}): {json.dumps(answer)[:200]}"
         ) from None
+    return _compare(outputs, bundle, example, tolerance, where)
 
 
-def _compare(answer: dict[str, Any], example: GoldenExample, tolerance: float, where: str) -> float:
-    given = {output["name"]: output for output in answer["outputs"]}
-    if set(given) != set(example.outputs):
-        raise DeployError(f"{where}: the outputs are {', '.join(given)}; expected: {', '.join(example.outputs)}.")
-    return max(
-        _compare_output(given[name], expected, tolerance, f"{where}, {name}") for name, expected in example.outputs.items()
-    )
+def _read_outputs(answer: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    return {output["name"]: _read_output(output) for output in answer["outputs"]}
 
 
-def _compare_output(output: dict[str, Any], expected: NDArray[Any], tolerance: float, where: str) -> float:
-    if output["shape"] != list(expected.shape):
-        raise DeployError(f"{where}: the shape is {output['shape']}; expected: {list(expected.shape)}.")
-    if expected.dtype.kind != "f":
-        if output["data"] != expected.ravel().tolist():
-            raise DeployError(
-                f"{where}: the answer is {json.dumps(output['data'])[:200]}; expected: {expected.ravel().tolist()!r:.200}."
-            )
-        return 0.0
-    values = np.array(output["data"], dtype=np.float64)
-    difference = float(np.abs(values - expected.ravel().astype(np.float64)).max(initial=0.0))
-    if not (math.isfinite(difference) and difference <= tolerance):
+def _read_output(output: dict[str, Any]) -> NDArray[Any]:
+    is_text = output["datatype"] == "BYTES"
+    # A NaN comes as null, which numpy makes a NaN of.
+    return np.array(output["data"], dtype=object if is_text else np.float64).reshape(output["shape"])
+
+
+def _compare(outputs: dict[str, NDArray[Any]], bundle: Bundle, example: GoldenExample, tolerance: float, where: str) -> Agreement:
+    stated = bundle.info.precisions
+    allowed: list[Precision] = ["fp32", *(info.precision for info in stated if info.kept)]
+    expected = [expect_answer(example, stated, precision, fp32_tolerance=tolerance) for precision in allowed]
+    faults = {entry.precision: find_fault(outputs, entry) for entry in expected}
+    right = [entry for entry in expected if not faults[entry.precision]]
+    if not right:
+        reduced = "" if len(faults) == 1 else f" In {_enumerate(set(faults) - {'fp32'})} it is not the right answer either."
         raise DeployError(
-            f"{where}: the answer differs by {difference:.3g}; accepted: {tolerance:g} (deploy.smoke_tolerance). "
-            "The served model is not the one that was evaluated."
+            f"{where}, {faults['fp32']} (deploy.smoke_tolerance).{reduced} The served model is not the one that was evaluated."
         )
-    return difference
+    difference = min(largest_difference(outputs, entry.outputs) for entry in right)
+    return Agreement(precisions=frozenset(entry.precision for entry in right), difference=difference)
+
+
+def _enumerate(precisions: Iterable[Precision]) -> str:
+    return " or ".join(sorted(precisions))

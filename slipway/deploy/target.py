@@ -100,5 +100,8 @@ class DeployTarget(Protocol):
     def restore(self, model_name: str, record: ServingRecord | None) -> None:
         """Let what `record` says serve again, unconfirmed; None takes the model out of service."""
 
+    def adjust(self, model_name: str) -> None:
+        """Let what serves have the number of replicas that the target was opened with, where that restarts nothing."""
+
     def remove_unused(self, model_name: str) -> None:
         """Remove what the target has kept of versions that neither serve nor served last; the registry has its own copies."""

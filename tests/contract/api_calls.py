@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from kubernetes import client
+
 from tests.contract.tools import ROOT
 
 PACKAGE = "slipway"
 _METHOD = re.compile(r"(read|list|create|patch|replace|delete_collection|delete|watch)_namespaced_(\w+)")
 _CUSTOM_METHOD = re.compile(r"(get|list|create|patch|replace|delete)_namespaced_custom_object")
+_CALLS = re.compile(r"(read|list|create|patch|replace|delete|connect|watch)_\w+|call_api")
 _VERBS = {"read": "get", "replace": "update", "delete_collection": "deletecollection"}
 _RESOURCES = {
     "pod": ("", "pods"),
@@ -95,12 +98,24 @@ def _imports(module: str) -> Iterator[str]:
         yield from (name for name in names if name in _modules())
 
 
+@cache
+def _client_methods() -> frozenset[str]:
+    """Whatever of the `kubernetes` client makes a request."""
+    interfaces = [one for name, one in vars(client).items() if isinstance(one, type) and name.endswith(("Api", "ApiClient"))]
+    return frozenset(name for one in interfaces for name in vars(one) if _CALLS.fullmatch(name))
+
+
 def _client_requests(module: str) -> Iterator[Request]:
     for node in ast.walk(_parse(module)):
-        if isinstance(node, ast.Attribute) and (method := _METHOD.fullmatch(node.attr)) and method[2] != "custom_object":
-            assert method[2] in _RESOURCES, f"{module} calls {node.attr}: add its resource to _RESOURCES"
+        name = node.attr if isinstance(node, ast.Attribute) else ""
+        method = _METHOD.fullmatch(name)
+        if method and method[2] != "custom_object":
+            assert method[2] in _RESOURCES, f"{module} calls {name}: add its resource to _RESOURCES"
             group, resource = _RESOURCES[method[2]]
             yield Request(group, resource, _VERBS.get(method[1], method[1]))
+        elif not method:
+            assert name not in _client_methods(), f"{module} calls {name}, which a Role of one namespace does not grant"
+        assert name not in ("Watch", "DynamicClient"), f"{module} uses {name}: which requests it makes cannot be read from it"
 
 
 def _custom_requests(module: str, modules: set[str]) -> Iterator[Request]:

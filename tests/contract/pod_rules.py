@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tests.contract.tools import Manifest
 
 _VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+_LEFT_ALONE = {"procMount", "seLinuxOptions", "windowsOptions", "appArmorProfile"}
 _HOST_FIELDS = ("hostNetwork", "hostPID", "hostIPC")
 
 
@@ -60,6 +61,8 @@ def violations(pods: Pods) -> Iterator[str]:
     for field in _HOST_FIELDS:
         if pods.spec.get(field):
             yield f"{field} is set"
+    if pod.get("sysctls"):
+        yield "sysctls are set"
     for volume in pods.spec.get("volumes", []):
         if not set(volume) - {"name"} <= _VOLUMES:
             yield f"volume {volume['name']} is of a kind that is not allowed"
@@ -72,10 +75,10 @@ def violations(pods: Pods) -> Iterator[str]:
 
 def _container_violations(container: Manifest, pod: Manifest) -> Iterator[str]:
     own = container.get("securityContext", {})
-    if own.get("privileged"):
-        yield "privileged"
-    if own.get("allowPrivilegeEscalation") is not False:
-        yield "allowPrivilegeEscalation is not false"
+    for field in _LEFT_ALONE & (set(own) | set(pod)):
+        yield f"{field} is set"
+    if own.get("privileged") or own.get("allowPrivilegeEscalation") is not False:
+        yield "privileged, or allowPrivilegeEscalation is not false"
     if own.get("capabilities", {}).get("drop") != ["ALL"] or set(own.get("capabilities", {}).get("add", [])) - {
         "NET_BIND_SERVICE"
     }:

@@ -199,6 +199,40 @@ def test_a_task_that_trains_in_pods_of_its_own_is_small_and_says_what_each_of_th
     assert needs.timeout_seconds < int(launcher.kubernetes("train")["activeDeadlineSeconds"])
 
 
+PLACED = ("train.node_selector=pool=training,zone=a", "train.tolerations=dedicated=ml:NoSchedule", "train.shared_memory_gib=8")
+
+
+def test_nodes_and_shared_memory_that_settings_name_reach_the_task_that_trains_in_its_own_pod(tmp_path):
+    placed = compile_with(tmp_path / "training.yaml", "train.num_gpus=1", *PLACED)
+    given = placed.kubernetes("train")
+    assert given["nodeSelector"]["labels"] == {"pool": "training", "zone": "a"}
+    assert [one["key"] for one in given["tolerations"]] == [GPU, "dedicated"]
+    (memory,) = given["emptyDirMounts"]
+    assert (memory["mountPath"], memory["sizeLimit"]) == ("/dev/shm", "8Gi")
+    assert "nodeSelector" not in placed.kubernetes("evaluate")
+
+
+def test_nodes_and_shared_memory_that_settings_name_reach_the_pods_that_a_task_launches_and_not_the_task(tmp_path):
+    placed = compile_with(tmp_path / "training.yaml", "train.num_nodes=2", *PLACED)
+    assert not {"nodeSelector", "tolerations"} & set(placed.kubernetes("train"))
+    (said,) = [one["value"] for one in placed.container("train")["env"] if one["name"] == "SLIPWAY_WORKER_POD"]
+    needs = WorkerNeeds.parse(said)
+    assert needs.node_selector == {"pool": "training", "zone": "a"}
+    assert needs.tolerations == ({"key": "dedicated", "operator": "Equal", "value": "ml", "effect": "NoSchedule"},)
+    assert needs.shared_memory == "8Gi"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "longer"), [((), False), (("deploy.slo_seconds=600",), True), (("deploy.timeout_seconds=5",), False)]
+)
+def test_the_deploy_task_has_the_time_that_its_settings_may_take_and_is_told_it(compiled, tmp_path, overrides, longer):
+    changed = compile_with(tmp_path / "training.yaml", *overrides)
+    usual, limit = (int(one.kubernetes("deploy")["activeDeadlineSeconds"]) for one in (compiled, changed))
+    assert limit == usual + (2 * 590 if longer else 0)
+    (said,) = [one["value"] for one in changed.container("deploy")["env"] if one["name"] == "SLIPWAY_TASK_SECONDS"]
+    assert int(said) == limit
+
+
 @pytest.mark.parametrize("overrides", [(), ("train.num_nodes=2", "train.launcher=local")], ids=["one node", "local"])
 def test_a_task_that_trains_in_its_own_pod_has_the_resources_itself(tmp_path, overrides):
     compiled = compile_with(tmp_path / "training.yaml", "train.num_gpus=1", *overrides)

@@ -16,6 +16,7 @@ from slipway.config import Config
 from slipway.doctor.checkup import run_checks
 from slipway.doctor.cluster import CHECKS as CLUSTER_CHECKS
 from slipway.overrides import apply_overrides
+from slipway.serving.options import load_options
 from slipway.settings import load_settings
 from slipway.stages.record import RunRecord, StageRecord, summarize, utc_now, write_run, write_stage
 
@@ -80,6 +81,9 @@ def test_a_documented_command_is_one_that_works(command):
     else:
         leaf, words = leaf_command(words)
         options = {name for parameter in leaf.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+        if "--" in words:  # what follows is the predictor's
+            load_options(["--pointer", "current.json", *words[words.index("--") + 1 :]], load_settings({}))
+            words = words[: words.index("--")]
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options
     overrides = [word for word in words if re.match(r"[a-z]+\.[a-z_]+=", word)]
     apply_overrides(Config(), [re.sub(r"=([A-Z]+)$", "=1", override) for override in overrides])

@@ -32,7 +32,7 @@ ABSENT = {
     "trainer": {"scikit-learn", "scipy", "matplotlib", "pandas", "mlflow", "kfp"},
     "predictor": {
         *("torch", "torchvision", "triton", "kfp", "kubernetes", "mlflow", "mlflow-skinny", "scikit-learn", "scipy"),
-        *("pandas", "matplotlib", "pyarrow", "onnx", "onnxscript", "obstore", "minio", "boto3"),
+        *("pandas", "matplotlib", "pyarrow", "onnx", "onnxscript", "minio", "boto3"),
     },
     "mlflow": {"torch", "torchvision", "triton", "kfp", "onnxruntime"},
 }

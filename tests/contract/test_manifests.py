@@ -18,8 +18,14 @@ OVERLAYS = sorted(path.parent for path in MANIFESTS.glob("overlays/*/kustomizati
 COMPONENTS = sorted(path.parent.name for path in MANIFESTS.glob("components/*/kustomization.yaml"))
 REMOTE = sorted(path.parent for path in MANIFESTS.glob("third-party/**/kustomization.yaml"))
 VARIANTS = ["base", *(path.name for path in OVERLAYS), "seaweedfs"]
-_NEEDS = {"gpu": ("trainer-runtime",)}
+_NEEDS = {"gpu": ("trainer-runtime",), "external-stores": ("../overlays/production/stores",)}
 _SECRETIVE = re.compile(r"SECRET|PASSWORD|TOKEN|CREDENTIAL|ACCESS_KEY|BACKEND_STORE_URI", re.IGNORECASE)
+_FULL_VERSION = re.compile(r"RELEASE\.\d{4}-|\d+\.\d+")
+_CREDENTIALS = re.compile(r"://[^/@\s:]+:[^/@\s]+@|\b[Bb]earer [\w.-]{8,}|-----BEGIN|\b(?:minio123|minioadmin)\b")
+_WITHOUT_PODS = {
+    *("ConfigMap", "Namespace", "Service", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy"),
+    *("ResourceQuota", "LimitRange", "PodDisruptionBudget"),
+}
 _IMAGE = re.compile(r"(?P<name>[a-z0-9.-]+\.[a-z]+/[a-z0-9./-]+):(?P<tag>[\w.-]+)(@sha256:[0-9a-f]{64})?")
 
 
@@ -89,7 +95,22 @@ def test_a_misspelt_field_is_found(tmp_path):
 def test_every_image_has_a_registry_and_a_version(manifests):
     for image in find_images(manifests):
         assert (found := _IMAGE.fullmatch(image)), image
-        assert found["tag"] not in ("latest", "main", "master"), image
+        assert _FULL_VERSION.search(found["tag"]), f"{image}: latest, a branch or a major version moves on by itself"
+
+
+def test_every_kind_that_makes_pods_is_looked_into(manifests):
+    """Else a new kind would keep none of the rules, and no test would see it."""
+    assert {one["kind"] for one in manifests} <= _WITHOUT_PODS | {pods.owner.partition("/")[0] for pods in find_pods(manifests)}
+
+
+def test_the_router_of_an_inference_graph_is_bounded():
+    graph = yaml.safe_load((ROOT / "kserve" / "inference-graph.yaml").read_text())
+    assert not unbounded(graph["spec"])
+
+
+def test_nothing_secret_stands_in_any_field(manifests):
+    """In arguments, say, where no name tells it."""
+    assert not _CREDENTIALS.search(json.dumps(manifests))
 
 
 def test_our_images_have_the_projects_version(manifests, project_version):
@@ -184,6 +205,15 @@ def test_only_the_pipeline_runner_may_ask_the_api_server(manifests):
             assert pods.spec.get("serviceAccountName", "predictor") in accounts, pods.owner
 
 
+def test_the_namespace_is_bounded_and_fills_in_what_a_container_leaves_out(manifests):
+    quota = named(manifests, "ResourceQuota", "slipway")["spec"]["hard"]
+    assert {"requests.cpu", "requests.memory", "limits.cpu", "limits.memory", "pods", "persistentvolumeclaims"} <= set(quota)
+    assert (quota["services.nodeports"], quota["services.loadbalancers"]) == ("0", "0")
+    (limits,) = named(manifests, "LimitRange", "slipway")["spec"]["limits"]
+    assert limits["type"] == "Container"
+    assert set(limits["default"]) == set(limits["defaultRequest"]) == {"cpu", "memory"}
+
+
 def test_whatever_lies_in_memory_or_on_the_node_is_bounded(manifests):
     for pods in find_pods(manifests):
         for volume in pods.spec.get("volumes", []):
@@ -242,7 +272,7 @@ def test_a_finished_job_stays_so_that_a_second_apply_changes_nothing(manifests):
 
 
 def test_tasks_are_given_what_compiled_pipelines_refer_to():
-    for folder in (MANIFESTS, MANIFESTS / "third-party" / "kubeflow-pipelines" / "settings.yaml"):
+    for folder in (MANIFESTS, MANIFESTS / "kubeflow" / "settings.yaml"):
         objects = build(folder) if folder.is_dir() else tuple(yaml.safe_load_all(folder.read_text()))
         settings = named(objects, "ConfigMap", CONFIG_MAP)
         assert set(CONFIG_KEYS) <= set(settings["data"])
@@ -253,7 +283,7 @@ def test_tasks_are_given_what_compiled_pipelines_refer_to():
 
 def test_kubeflows_copy_of_the_settings_says_the_same_seen_from_there():
     ours = named(build(MANIFESTS), "ConfigMap", CONFIG_MAP)["data"]
-    (copy,) = yaml.safe_load_all((MANIFESTS / "third-party" / "kubeflow-pipelines" / "settings.yaml").read_text())
+    (copy,) = yaml.safe_load_all((MANIFESTS / "kubeflow" / "settings.yaml").read_text())
     seen = {key: re.sub(r"^http://(\w+):", r"http://\1.slipway.svc:", ours[key]) for key in CONFIG_KEYS}
     assert copy["data"] == seen
 
@@ -286,9 +316,38 @@ def test_the_production_overlay_has_no_store_of_its_own():
     assert named(production, "Deployment", "mlflow")["spec"]["replicas"] >= 2
 
 
-def test_the_gpu_overlay_places_training_on_gpu_nodes_and_bounds_it():
+def test_the_production_overlay_has_its_addresses_from_one_file():
+    stores = yaml.safe_load((MANIFESTS / "overlays" / "production" / "stores" / "stores.yaml").read_text())["data"]
+    platform = named(build(MANIFESTS / "overlays" / "production"), "ConfigMap", CONFIG_MAP)["data"]
+    tasks = named(build(MANIFESTS / "overlays" / "production" / "kubeflow"), "ConfigMap", CONFIG_MAP)["data"]
+    for settings in (platform, tasks):
+        assert settings["AWS_ENDPOINT_URL"] == stores["endpoint"]
+        assert settings["AWS_REGION"] == stores["region"]
+        assert settings["SLIPWAY_STATE_URI"] == stores["stateUri"]
+    assert platform["MLFLOW_ARTIFACTS_DESTINATION"] == stores["artifactsUri"]
+    assert "minio" not in str(platform) + str(tasks)
+
+
+def test_what_tasks_need_in_kubeflow_can_be_applied_alone(tmp_path):
+    """Where KFP is there already: settings and rights, nothing of KFP's own, nothing remote."""
+    for folder, quotas in (("kubeflow", set()), ("overlays/gpu/kubeflow", {("ResourceQuota", "gpus")})):
+        objects = build(MANIFESTS / folder)
+        alone = {("ConfigMap", CONFIG_MAP), ("Role", "slipway-tasks"), ("RoleBinding", "slipway-tasks")}
+        assert kinds(objects) == alone | quotas
+        assert {one["metadata"]["namespace"] for one in objects} == {"kubeflow"}
+        assert validate(objects, gather_schemas(tmp_path)) == []
+
+
+def test_gpus_are_bounded_where_pods_run_that_ask_for_them():
+    """KFP's tasks and the workers that they launch run in kubeflow; a quota of the platform's namespace does not count them."""
+    for folder, namespace in (("gpu", "slipway"), ("gpu/kubeflow", "kubeflow")):
+        quota = named(build(MANIFESTS / "overlays" / folder), "ResourceQuota", "gpus")
+        assert quota["metadata"]["namespace"] == namespace
+        assert int(quota["spec"]["hard"]["requests.nvidia.com/gpu"]) > 0
+
+
+def test_the_gpu_overlay_places_training_on_gpu_nodes():
     gpu = build(MANIFESTS / "overlays" / "gpu")
-    assert named(gpu, "ResourceQuota", "gpus")["spec"]["hard"]["requests.nvidia.com/gpu"]
     (workers,) = [pods for pods in find_pods(gpu) if pods.owner == "ClusterTrainingRuntime/slipway"]
     assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in workers.spec["tolerations"]
     assert workers.spec["nodeSelector"] == {"nvidia.com/gpu.present": "true"}

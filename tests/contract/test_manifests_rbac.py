@@ -16,6 +16,9 @@ STOCK_KUBEFLOW = {  # what KFP's own Role pipeline-runner grants in its namespac
     ("batch", "jobs"),
 }
 
+PLATFORM_OVERLAYS = ("overlays/kind", "overlays/gpu", "overlays/production")
+TASK_OVERLAYS = ("overlays/gpu/kubeflow", "overlays/production/kubeflow")
+
 
 def granted(role: Manifest) -> list[Request]:
     return [
@@ -42,17 +45,34 @@ def test_the_pipeline_runner_may_do_what_tasks_do_and_nothing_else():
 
 
 def test_in_kubeflows_namespace_tasks_get_what_launching_needs_and_kfp_does_not_grant():
-    documents = yaml.safe_load_all((MANIFESTS / "third-party" / "kubeflow-pipelines" / "rights.yaml").read_text())
+    documents = yaml.safe_load_all((MANIFESTS / "kubeflow" / "rights.yaml").read_text())
     (role,) = [one for one in documents if one["kind"] == "Role"]
     needed = {request for request in find_requests("slipway.launch") if (request.group, request.resource) not in STOCK_KUBEFLOW}
     assert set(granted(role)) == needed
 
 
-def test_rights_hold_in_one_namespace_and_for_the_pipeline_runner_alone():
-    objects = build(MANIFESTS)
+@pytest.mark.parametrize(
+    ("folder", "role", "namespaces"),
+    [
+        *((folder, "pipeline-runner", {"slipway", "kubeflow"}) for folder in (".", *PLATFORM_OVERLAYS)),
+        *((folder, "slipway-tasks", {"kubeflow"}) for folder in ("kubeflow", *TASK_OVERLAYS)),
+    ],
+)
+def test_rights_hold_in_one_namespace_and_for_the_pipeline_runner_alone(folder, role, namespaces):
+    objects = build(MANIFESTS / folder)
     assert not [one for one in objects if one["kind"].startswith("ClusterRole")]
+    assert [one["metadata"]["name"] for one in objects if one["kind"] == "Role"] == [role]
     (binding,) = [one for one in objects if one["kind"] == "RoleBinding"]
-    assert {(one["kind"], one["name"]) for one in binding["subjects"]} == {("ServiceAccount", "pipeline-runner")}
+    assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role}
+    assert sorted((one["kind"], one["name"], one["namespace"]) for one in binding["subjects"]) == [
+        ("ServiceAccount", "pipeline-runner", namespace) for namespace in sorted(namespaces)
+    ]
+
+
+@pytest.mark.parametrize("folder", PLATFORM_OVERLAYS)
+def test_an_overlay_grants_what_the_base_grants(folder):
+    (role,) = [one for one in build(MANIFESTS / folder) if one["kind"] == "Role"]
+    assert role["rules"] == role_of_the_platform()["rules"]
 
 
 def test_nobody_may_read_secrets_run_commands_in_pods_or_change_rights():
@@ -70,6 +90,15 @@ def test_the_documented_rights_are_those_that_are_granted():
         if found := re.fullmatch(r"\| (?:`([\w.]+)`|core) \| `([\w/]+)` \| ([a-z, ]+) \|.*", line):
             documented |= {Request(found[1] or "", found[2], verb) for verb in found[3].split(", ")}
     assert documented == set(granted(role_of_the_platform()))
+
+
+@pytest.mark.parametrize(
+    "call", ["core.list_node()", "core.read_namespace('n')", "core.api_client.call_api('/')", "watch.Watch()"], ids=str.strip
+)
+def test_a_call_that_is_not_understood_is_an_error_and_is_not_passed_over(package, call):
+    package(stages__look=f"def look(core, watch):\n    {call}\n")
+    with pytest.raises(AssertionError, match=r"slipway\.stages\.look"):
+        find_requests("slipway.stages")
 
 
 @pytest.fixture

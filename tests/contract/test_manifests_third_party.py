@@ -23,23 +23,32 @@ _PIN = re.compile(r"(?:\?ref=|/releases/download/)(v?\d+\.\d+\.\d+)")
 
 
 def remote_bases() -> Iterator[tuple[Path, str]]:
-    for path in sorted(MANIFESTS.rglob("kustomization.yaml")):
-        for resource in yaml.safe_load(path.read_text()).get("resources", []):
-            if "github.com" in resource:
+    """Whatever a kustomization takes that does not lie here."""
+    for path in sorted([*MANIFESTS.rglob("kustomization.yaml"), ROOT / "kserve" / "kustomization.yaml"]):
+        kustomization = yaml.safe_load(path.read_text())
+        for resource in [one for kind in ("resources", "components") for one in kustomization.get(kind, [])]:
+            if not (path.parent / resource).exists():
                 yield path, resource
 
 
-def build_layer(name: str, scratch: Path) -> tuple[Manifest, ...]:
-    """A layer with the stand-in where its remote base is named."""
-    shutil.copytree(THIRD_PARTY / name, scratch / name)
-    shutil.copy(UPSTREAM / f"{name}.yaml", scratch / name / "upstream.yaml")
-    path = scratch / name / "kustomization.yaml"
+def copy_with_stand_in(name: str, scratch: Path) -> Path:
+    """The folder of all manifests, copied, with the stand-in where a layer names its remote base."""
+    manifests = scratch / "manifests"
+    shutil.copytree(MANIFESTS, manifests)
+    layer = manifests / "third-party" / name
+    shutil.copy(UPSTREAM / f"{name}.yaml", layer / "upstream.yaml")
+    path = layer / "kustomization.yaml"
     text, num_replaced = re.subn(
         r"^(\s+- )(?:https://)?github\.com/\S+$", r"\1upstream.yaml", path.read_text(), flags=re.MULTILINE
     )
     assert num_replaced == 1
     path.write_text(text)
-    return build(scratch / name)
+    return manifests
+
+
+def build_layer(name: str, scratch: Path) -> tuple[Manifest, ...]:
+    """A layer on the stand-in for its remote base."""
+    return build(copy_with_stand_in(name, scratch) / "third-party" / name)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +60,19 @@ def kubeflow(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
 @pytest.fixture(scope="module")
 def kserve(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Manifest]:
     objects = build_layer("kserve", tmp_path_factory.mktemp("kserve"))
+    return {(one["kind"], one["metadata"]["name"]): one for one in objects}
+
+
+@pytest.fixture(scope="module")
+def external(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Manifest]:
+    """The layer of the production overlay, whose stores are not the platform's; with addresses that stand nowhere else."""
+    manifests = copy_with_stand_in("kubeflow-pipelines", tmp_path_factory.mktemp("external"))
+    stores = manifests / "overlays" / "production" / "stores" / "stores.yaml"
+    text = (
+        stores.read_text().replace("s3.example.com", "s3.eu.test").replace("us-east-1", "eu-test-7").replace("example-", "our-")
+    )
+    stores.write_text(text)
+    objects = build(manifests / "overlays" / "production" / "kubeflow-pipelines")
     return {(one["kind"], one["metadata"]["name"]): one for one in objects}
 
 
@@ -67,6 +89,8 @@ def test_every_remote_base_is_pinned_and_named_once():
 
 
 def test_remote_bases_are_named_by_the_third_party_layers_alone():
+    for path, _ in remote_bases():
+        assert path.is_relative_to(THIRD_PARTY), path
     assert {path.relative_to(THIRD_PARTY).parts[0] for path, _ in remote_bases()} == {
         "cert-manager",
         "kserve",
@@ -113,6 +137,60 @@ def test_kfp_uses_the_platforms_object_store_everywhere(kubeflow):
     assert ui["MINIO_HOST"] == {"name": "MINIO_HOST", "value": "minio"}
     assert ui["MINIO_NAMESPACE"] == {"name": "MINIO_NAMESPACE", "value": "slipway"}
     assert "MINIO_ACCESS_KEY" in ui
+
+
+def test_with_external_stores_all_of_kfp_takes_their_addresses_from_one_place(external):
+    launcher = external["ConfigMap", "kfp-launcher"]["data"]
+    assert launcher["defaultPipelineRoot"] == "s3://our-mlpipeline/v2/artifacts"
+    provider = yaml.safe_load(launcher["providers"])["s3"]["default"]
+    assert (provider["endpoint"], provider["region"]) == ("https://s3.eu.test", "eu-test-7")
+    assert provider["disableSSL"] is False
+    assert provider["credentials"]["secretRef"]["secretName"] == "mlpipeline-minio-artifact"
+    archive = yaml.safe_load(external["ConfigMap", "workflow-controller-configmap"]["data"]["artifactRepository"])
+    s3 = archive["s3"]
+    assert (s3["endpoint"], s3["region"], s3["bucket"]) == ("s3.eu.test", "eu-test-7", "our-mlpipeline")
+    assert (archive["archiveLogs"], s3["insecure"]) == (True, False)
+    server = environment(external["Deployment", "ml-pipeline"])
+    assert {name.removeprefix("OBJECTSTORECONFIG_"): one.get("value") for name, one in server.items()} == {
+        "HOST": "s3.eu.test",
+        "PORT": "443",
+        "SECURE": "true",
+        "REGION": "eu-test-7",
+        "BUCKETNAME": "our-mlpipeline",
+        "ACCESSKEY": None,
+    }
+    assert [name for name, one in server.items() if "value" in one and "valueFrom" in one] == []
+    ui = {name: one.get("value") for name, one in environment(external["Deployment", "ml-pipeline-ui"]).items()}
+    assert ui.pop("MINIO_ACCESS_KEY") is None
+    assert ui == {
+        "MINIO_HOST": "s3.eu.test",
+        "MINIO_NAMESPACE": "",
+        "MINIO_PORT": "443",
+        "MINIO_SSL": "true",
+        "AWS_S3_ENDPOINT": "s3.eu.test",
+        "AWS_REGION": "eu-test-7",
+        "ARGO_ARCHIVE_BUCKETNAME": "our-mlpipeline",
+    }
+    tasks = external["ConfigMap", "slipway"]["data"]
+    assert (tasks["AWS_ENDPOINT_URL"], tasks["AWS_REGION"]) == ("https://s3.eu.test", "eu-test-7")
+    assert tasks["SLIPWAY_STATE_URI"] == "s3://our-slipway/state"
+
+
+def test_with_external_stores_nothing_of_the_layer_names_the_platforms(external, kubeflow):
+    text = json.dumps(list(external.values()))
+    assert not re.search(r"minio\.slipway|http://minio|us-east-1|example|\b(?:HOST|ENDPOINT|REGION|BUCKET)\b(?!_)", text)
+    assert set(external) == set(kubeflow), "the addresses themselves are not installed"
+
+
+def test_what_external_stores_change_of_argo_is_the_store_alone(external, kubeflow):
+    ours, theirs = (
+        yaml.safe_load(layer["ConfigMap", "workflow-controller-configmap"]["data"]["artifactRepository"])
+        for layer in (kubeflow, external)
+    )
+    for archive in (ours, theirs):
+        for key in ("endpoint", "region", "bucket", "insecure"):
+            archive["s3"].pop(key, None)
+    assert ours == theirs
 
 
 def test_what_kfp_reads_is_what_make_secrets_makes(kubeflow):
@@ -173,12 +251,8 @@ def test_the_layers_objects_are_valid_for_their_schemas(kubeflow, kserve, tmp_pa
 
 
 def test_a_patch_whose_object_is_not_there_fails_the_build(tmp_path):
-    shutil.copytree(UPSTREAM, tmp_path / "upstream")
-    text = (UPSTREAM / "kubeflow-pipelines.yaml").read_text().replace("name: ml-pipeline-ui,", "name: renamed-ui,")
-    layer = tmp_path / "layer"
-    shutil.copytree(THIRD_PARTY / "kubeflow-pipelines", layer)
-    (layer / "upstream.yaml").write_text(text)
-    kustomization = layer / "kustomization.yaml"
-    kustomization.write_text(re.sub(r"github\.com/\S+", "upstream.yaml", kustomization.read_text()))
+    layer = copy_with_stand_in("kubeflow-pipelines", tmp_path) / "third-party" / "kubeflow-pipelines"
+    upstream = layer / "upstream.yaml"
+    upstream.write_text(upstream.read_text().replace("name: ml-pipeline-ui,", "name: renamed-ui,"))
     with pytest.raises(AssertionError, match="ml-pipeline-ui"):
         build(layer)

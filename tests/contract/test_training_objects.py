@@ -2,12 +2,14 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipelines.resources import describe_worker
+from slipway.config import TrainConfig
 from slipway.launch.indexed_job import build_job, build_service
-from slipway.launch.train_job import NODE, RUNTIME, build_train_job
+from slipway.launch.train_job import NODE, RUNTIME, SHARED_MEMORY_VOLUME, build_train_job
 from slipway.launch.worker_pod import WorkerNeeds, WorkerPod
 from slipway.launch.workload import WorkloadPlan, name_workload
 from slipway.training.node import FAILED_FOR_GOOD
@@ -34,8 +36,8 @@ LAUNCHER: Manifest = {
 }
 
 
-def make_plan(num_gpus: int) -> WorkloadPlan:
-    needs = WorkerNeeds.parse(describe_worker(num_gpus).to_json())
+def make_plan(num_gpus: int, **train: Any) -> WorkloadPlan:
+    needs = WorkerNeeds.parse(describe_worker(TrainConfig(num_gpus=num_gpus, **train)).to_json())
     return WorkloadPlan(
         name=name_workload(RUN_ID, "0" * 32),
         training_key="0" * 32,
@@ -84,6 +86,27 @@ def test_gpus_and_the_toleration_of_their_nodes_reach_the_workers_of_both_kinds(
     assert replicated["template"]["spec"]["template"]["spec"]["tolerations"] == pod["tolerations"]
 
 
+def test_nodes_and_shared_memory_that_are_asked_for_reach_the_workers_of_both_kinds(schemas):
+    plan = make_plan(0, node_selector="pool=training", shared_memory_gib=8)
+    pod = build_job(plan)["spec"]["template"]["spec"]
+    assert pod["nodeSelector"]["pool"] == "training"
+    (memory,) = [one["emptyDir"] for one in pod["volumes"] if one.get("emptyDir", {}).get("medium") == "Memory"]
+    assert memory["sizeLimit"] == "8Gi"
+    train_job = build_train_job(plan)
+    (replicated,) = train_job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    patch = replicated["template"]["spec"]["template"]["spec"]
+    assert patch["nodeSelector"] == pod["nodeSelector"]
+    (changed,) = [one for one in patch["volumes"] if "emptyDir" in one]
+    assert changed == {"name": SHARED_MEMORY_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}
+    assert validate((build_job(plan), train_job), schemas) == []
+
+
+def test_the_shared_memory_of_a_runtime_stays_where_none_is_asked_for():
+    (patch,) = build_train_job(make_plan(0))["spec"]["runtimePatches"]
+    (replicated,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    assert [one["name"] for one in replicated["template"]["spec"]["template"]["spec"]["volumes"]] == ["ca"]
+
+
 def test_the_runtime_that_a_train_job_names_runs_its_pods_by_the_rules_of_an_indexed_job(tmp_path):
     plan = make_plan(0)
     rendered = build_with(MANIFESTS / "base", tmp_path, "trainer-runtime")
@@ -101,5 +124,6 @@ def test_the_runtime_that_a_train_job_names_runs_its_pods_by_the_rules_of_an_ind
     pod = job["template"]["spec"]
     assert pod["restartPolicy"] == "Never"
     assert [container["name"] for container in pod["containers"]] == [NODE]
-    mounted = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
-    assert mounted == {"/tmp", "/dev/shm"}
+    mounted = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert set(mounted) == {"/tmp", "/dev/shm"}
+    assert mounted["/dev/shm"] == SHARED_MEMORY_VOLUME

@@ -26,29 +26,42 @@ class Certificate:
             path.write_bytes(content)
 
 
+class Authority:
+    """An authority that nobody else knows."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Slipway's tests")])
+        signed = (
+            _builder(self._name, self._name, self._key.public_key(), None)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.certificate = signed.public_bytes(serialization.Encoding.PEM)
+        """As PEM."""
+
+    def issue(self, host: str, *, valid_until: datetime | None = None) -> Certificate:
+        """A certificate for a server or a client called `host` (a name or an IP address)."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        alternative = x509.IPAddress(ip_address(host)) if host.replace(".", "").isdigit() else x509.DNSName(host)
+        signed = (
+            _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]), self._name, key.public_key(), valid_until)
+            .add_extension(x509.SubjectAlternativeName([alternative]), critical=True)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        return Certificate(
+            certificate=signed.public_bytes(serialization.Encoding.PEM),
+            private_key=key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            ),
+            authority=self.certificate,
+        )
+
+
 def issue_certificate(host: str, *, valid_until: datetime | None = None) -> Certificate:
     """A certificate for `host` (a name or an IP address) by an authority that nobody else knows."""
-    authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Slipway's tests")])
-    authority = (
-        _builder(authority_name, authority_name, authority_key.public_key(), None)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(authority_key, hashes.SHA256())
-    )
-    alternative = x509.IPAddress(ip_address(host)) if host.replace(".", "").isdigit() else x509.DNSName(host)
-    server = (
-        _builder(x509.Name([]), authority_name, server_key.public_key(), valid_until)
-        .add_extension(x509.SubjectAlternativeName([alternative]), critical=True)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(authority_key, hashes.SHA256())
-    )
-    return Certificate(
-        certificate=server.public_bytes(serialization.Encoding.PEM),
-        private_key=server_key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
-        authority=authority.public_bytes(serialization.Encoding.PEM),
-    )
+    return Authority().issue(host, valid_until=valid_until)
 
 
 def _builder(

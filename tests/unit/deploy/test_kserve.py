@@ -151,3 +151,48 @@ def test_a_bundle_that_no_pod_could_fetch_is_refused(served, target, bundle, tmp
         laptop.store_bundle("colors", "1", bundle.root)
     with pytest.raises(BundleError, match="lies nowhere that a cluster can fetch it from"):
         target.read_bundle(replace(candidate(bundle).served, bundle_uri=str(tmp_path)), tmp_path / "x")
+
+
+def deployed(served, bundle, replicas):
+    """A target with the second of these replicas, where a version serves that was deployed with the first of them."""
+    _, cluster = served
+    settings = load_settings({"SLIPWAY_SERVING_NAMESPACE": "ns", "SLIPWAY_STATE_URI": "s3://slipway/state"})
+    before, after = (KServeTarget(settings, cluster, replicas=one) for one in replicas)
+    with before.lock("colors", timeout_seconds=5):
+        before.promote(candidate(bundle))
+    return after
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ((1, 1), (3, 3), (3, 3)),
+        ((1, 4), (2, 6), (2, 6)),
+        ((1, 4), (2, 2), (2, 2)),
+        ((1, 1), (1, 1), (1, 1)),
+        ((1, 1), (1, 4), (1, 1)),
+    ],
+    ids=["more", "another range", "one number in an autoscaler's range", "unchanged", "an autoscaler, with the next version"],
+)
+def test_another_number_of_replicas_reaches_what_serves_without_a_new_pod_template(served, bundle, before, after, said):
+    api, _ = served
+    target = deployed(served, bundle, [Replicas(min=one[0], max=one[1]) for one in (before, after)])
+    manifest = api.objects[f"{SERVICES}/colors"]
+    with target.lock("colors", timeout_seconds=5):
+        target.adjust("colors")
+    adjusted = api.objects[f"{SERVICES}/colors"]
+    predictor = adjusted["spec"]["predictor"]
+    assert (predictor["minReplicas"], predictor["maxReplicas"]) == said
+    assert adjusted["metadata"]["annotations"] == manifest["metadata"]["annotations"]
+    unscaled = {key: value for key, value in manifest["spec"]["predictor"].items() if not key.endswith("Replicas")}
+    assert {key: value for key, value in predictor.items() if not key.endswith("Replicas")} == unscaled
+    assert (adjusted == manifest) == (before == said), "nothing is written where nothing differs"
+
+
+def test_a_laptop_that_says_no_number_of_replicas_changes_none(served, bundle):
+    api, _ = served
+    target = deployed(served, bundle, [Replicas(min=2, max=2), None])
+    manifest = api.objects[f"{SERVICES}/colors"]
+    with target.lock("colors", timeout_seconds=5):
+        target.adjust("colors")
+    assert api.objects[f"{SERVICES}/colors"] == manifest

@@ -4,7 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from slipway.deploy.promotion import Challenger, SmokePolicy, deploy_challenger,
 from slipway.deploy.target import Candidate
 from slipway.errors import ConfigError, DeployError
 from slipway.export.bundle import read_bundle, read_info
-from slipway.serving.record import ServedVersion, pointer_path, read_serving, serving_folder, write_pointer
+from slipway.serving.record import ServedVersion, ServingRecord, pointer_path, read_serving, serving_folder, write_pointer
 from slipway.settings import Settings
 from slipway.storage.locks import hold_lock
 from slipway.tracking.registry import Lineage, ModelRegistry
@@ -195,6 +195,35 @@ def test_a_first_promotion_that_is_taken_back_leaves_nothing_serving(shipyard, w
     assert (shipyard.serving, shipyard.champion) == (None, None)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CutShort(LocalTarget):
+    """A target that fails, or whose process is told to end, once the registry has moved the alias and before that is noted."""
+
+    failure: BaseException
+
+    def confirm(self, model_name: str) -> ServingRecord:
+        raise self.failure
+
+
+ENDS = [DeployError("the lease was lost."), KeyboardInterrupt()]
+
+
+@pytest.mark.parametrize("failure", ENDS, ids=["a failure", "told to end"])
+def test_an_alias_that_has_moved_already_goes_back_with_the_version(launched, write_image_bundle, tmp_path, failure):
+    write_image_bundle(tmp_path / "new", seed=1)
+    with pytest.raises(type(failure)):
+        launched.deploy(tmp_path / "new", target=CutShort(settings=launched.settings, failure=failure))
+    assert_first_still_serves(launched)
+
+
+@pytest.mark.parametrize("failure", ENDS, ids=["a failure", "told to end"])
+def test_an_alias_that_a_first_promotion_has_made_is_removed_with_it(shipyard, write_image_bundle, tmp_path, failure):
+    write_image_bundle(tmp_path / "new")
+    with pytest.raises(type(failure)):
+        shipyard.deploy(tmp_path / "new", target=CutShort(settings=shipyard.settings, failure=failure))
+    assert (shipyard.serving, shipyard.champion) == (None, None)
+
+
 def test_a_promotion_cut_off_before_the_alias_moved_is_completed_by_the_next_one(launched, write_image_bundle, tmp_path):
     info = write_image_bundle(tmp_path / "new", seed=1)
     challenger = launched.challenger(tmp_path / "new")
@@ -289,6 +318,13 @@ def test_what_serves_is_registered_again_where_the_registry_has_lost_it(forgotte
     record = forgotten.deploy(tmp_path / "second").record
     assert (record.version, forgotten.champion, record.previous) == ("1", "1", way_back)
     assert forgotten.deploy(tmp_path / "second").already_serving
+
+
+def test_an_alias_goes_away_where_the_registry_has_lost_what_was_restored(forgotten, write_image_bundle, tmp_path):
+    write_image_bundle(tmp_path / "third", seed=2)
+    with pytest.raises(DeployError, match="was taken back"):
+        forgotten.deploy(tmp_path / "third", target=CutShort(settings=forgotten.settings, failure=DeployError("no.")))
+    assert (forgotten.serving.version, forgotten.champion) == ("2", None)
 
 
 def test_a_rollback_names_what_the_registry_has_lost_and_blocks_no_deployment(forgotten, write_image_bundle, tmp_path):
