@@ -14,6 +14,7 @@ from benchmarks.commands import measure_run, measure_starts
 from benchmarks.comparisons import measure_ddp, measure_loader_32, measure_loader_224, measure_resnet18, measure_simple_cnn
 from benchmarks.figures import HEAD, RESULTS, Figure, save_figures
 from benchmarks.machine import Watch, describe_machine, describe_versions, load_average, machine_name, require_pins
+from benchmarks.serving.figures import SERVING
 from benchmarks.storage import measure_storage_large, measure_storage_small
 
 Benchmark = Callable[[Watch, Path], list[Figure]]
@@ -28,13 +29,16 @@ BENCHMARKS: dict[str, Benchmark] = {
     "ddp": measure_ddp,
     "storage-small": measure_storage_small,
     "storage-large": measure_storage_large,
+    **SERVING,
 }
+GROUPS = {"serving": list(SERVING)}
+NAMES = [*BENCHMARKS, *GROUPS]
 
 
 def main(arguments: list[str]) -> int:
     """Exit status 0 when every figure that was measured is met, else 1."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Slipway beside plain baselines.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of {', '.join(BENCHMARKS)}; all by default")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of {', '.join(NAMES)}; all by default")
     parser.add_argument("--output", type=Path, help="file for the results (default: one for this kind of machine)")
     parser.add_argument(
         "--patience",
@@ -44,9 +48,9 @@ def main(arguments: list[str]) -> int:
         help="to wait in all for a quiet machine (default: %(default)g)",
     )
     options = parser.parse_args(arguments)
-    unknown = sorted(set(options.names) - set(BENCHMARKS))
+    unknown = sorted(set(options.names) - set(NAMES))
     if unknown:
-        parser.error(f"there is no benchmark {unknown[0]!r}; accepted: {', '.join(BENCHMARKS)}")
+        parser.error(f"there is no benchmark {unknown[0]!r}; accepted: {', '.join(NAMES)}")
     require_pins()
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # Ends the programs that were started, too.
     machine = describe_machine()
@@ -59,7 +63,7 @@ def main(arguments: list[str]) -> int:
     }
     watch = Watch(options.patience)
     figures = []
-    for name in options.names or BENCHMARKS:
+    for name in [name for given in options.names for name in GROUPS.get(given, [given])] or BENCHMARKS:
         figures += _measure(name, watch)
     peaks = {form: [round(look.peaks[form], 3) for look in watch.looks] for form in watch.looks[0].peaks}
     header["peak_tflops"] = {form: _range(values) for form, values in peaks.items()}

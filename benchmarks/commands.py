@@ -7,7 +7,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.figures import Figure
 from benchmarks.machine import MAX_FOREIGN, Look, Watch, load_average
@@ -30,14 +30,14 @@ def measure_run(watch: Watch, folder: Path) -> list[Figure]:
     for _ in range(_NUM_REPEATS):
         _time([str(_SLIPWAY), "run"], folder)
         repeats.append(_cached_seconds(folder))
-    conditions = _describe_conditions(watch, before)
+    conditions = describe_conditions(watch, before)
     details = {
         "test_accuracy": report["metrics"]["accuracy"],
         "stages": {stage["name"]: round(stage["seconds"], 2) for stage in report["stages"]},
     }
     return [
-        _to_figure("run-digits", "`make run` on the digits, from a finished set-up", 60.0, [first], details, conditions),
-        _to_figure("run-cached", "the same again: sum of the stages, all cached", 3.0, repeats, {}, conditions),
+        limit_figure("run-digits", "`make run` on the digits, from a finished set-up", 60.0, [first], details, conditions),
+        limit_figure("run-cached", "the same again: sum of the stages, all cached", 3.0, repeats, {}, conditions),
     ]
 
 
@@ -55,8 +55,8 @@ def measure_starts(watch: Watch, folder: Path) -> list[Figure]:
         before = watch.look()
         _time(command, folder)
         times = [_time(command, folder) for _ in range(_NUM_STARTS)]
-        conditions = _describe_conditions(watch, before)
-        figures.append(_to_figure(name, title, wanted, times, {}, conditions))
+        conditions = describe_conditions(watch, before)
+        figures.append(limit_figure(name, title, wanted, times, {}, conditions))
     return figures
 
 
@@ -90,7 +90,8 @@ def _cached_seconds(home: Path) -> float:
     return float(sum(stage["seconds"] for stage in stages))
 
 
-def _describe_conditions(watch: Watch, before: Look) -> dict[str, Any]:
+def describe_conditions(watch: Watch, before: Look) -> dict[str, Any]:
+    """The machine since `before`."""
     peak_change, foreign = watch.compare(before, watch.look())
     return {
         "peak_change": round(peak_change, 3),
@@ -100,22 +101,30 @@ def _describe_conditions(watch: Watch, before: Look) -> dict[str, Any]:
     }
 
 
-def _to_figure(
-    name: str, title: str, wanted: float, times: list[float], details: dict[str, Any], conditions: dict[str, Any]
+def limit_figure(
+    name: str,
+    title: str,
+    wanted: float,
+    samples: list[float],
+    details: dict[str, Any],
+    conditions: dict[str, Any],
+    *,
+    unit: Literal["s", "%"] = "s",
 ) -> Figure:
-    median = statistics.median(times)
+    """The median of what is to stay under `wanted`."""
+    median = statistics.median(samples)
     return Figure(
         name=name,
         title=title,
-        unit="s",
+        unit=unit,
         wanted=wanted,
         higher_is_better=False,
         measured=median,
-        spread=statistics.quantiles(times, n=4, method="inclusive")[2] if len(times) > 1 else median,
+        spread=statistics.quantiles(samples, n=4, method="inclusive")[2] if len(samples) > 1 else median,
         met=median < wanted,
-        num_pairs=len(times),
+        num_pairs=len(samples),
         is_disturbed=conditions["foreign_share"] > MAX_FOREIGN,
-        samples=[round(seconds, 3) for seconds in times],
+        samples=[round(sample, 3) for sample in samples],
         details=details,
         conditions=conditions,
     )

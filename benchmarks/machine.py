@@ -11,6 +11,8 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from benchmarks.processes import processor_seconds
+
 PINS = Path(__file__).parent / "baselines" / "requirements.txt"
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8")
 _PACKAGES = ("numpy", "pillow", "pyarrow", "torch", "torchvision", "onnxruntime", "kfp")
@@ -137,23 +139,7 @@ def _busy_seconds() -> float:
 
 
 def _own_seconds() -> float:
-    parents: dict[int, int] = {}
-    ticks: dict[int, int] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        process = int(path.parent.name)
-        parents[process] = int(fields[1])
-        ticks[process] = sum(map(int, fields[11:15]))
-    return sum(count for process, count in ticks.items() if _descends(process, parents)) / _ticks_per_second()
-
-
-def _descends(process: int, parents: dict[int, int]) -> bool:
-    while process and process != os.getpid():
-        process = parents.get(process, 0)
-    return process == os.getpid()
+    return processor_seconds(os.getpid())
 
 
 def _ticks_per_second() -> int:

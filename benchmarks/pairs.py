@@ -40,6 +40,7 @@ class Summary:
 
     median: float
     p25: float
+    p75: float
     num_pairs: int
     num_discarded: int
     is_disturbed: bool
@@ -48,6 +49,10 @@ class Summary:
     def reaches(self, goal: float) -> bool:
         """Whether the median is at the goal and the lower quartile not far below it."""
         return self.median >= goal and self.p25 >= P25_TOLERANCE * goal
+
+    def stays_under(self, goal: float) -> bool:
+        """Where less is better: whether the median is below the goal and the upper quartile not far above it."""
+        return self.median < goal and self.p75 <= goal / P25_TOLERANCE
 
 
 def summarise(ratios: Sequence[float], disturbed: Sequence[bool]) -> Summary:
@@ -61,10 +66,11 @@ def summarise(ratios: Sequence[float], disturbed: Sequence[bool]) -> Summary:
     quiet = [ratio for ratio, was_disturbed in zip(ratios, disturbed, strict=True) if not was_disturbed]
     is_disturbed = len(quiet) < min(MIN_PAIRS, len(ratios))
     kept = list(ratios) if is_disturbed else quiet
-    lower = statistics.quantiles(kept, n=4, method="inclusive")[0] if len(kept) > 1 else kept[0]
+    lower, median, upper = statistics.quantiles(kept, n=4, method="inclusive") if len(kept) > 1 else 3 * kept
     return Summary(
-        median=statistics.median(kept),
+        median=median,
         p25=lower,
+        p75=upper,
         num_pairs=len(kept),
         num_discarded=len(ratios) - len(kept),
         is_disturbed=is_disturbed,

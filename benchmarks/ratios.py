@@ -11,7 +11,14 @@ from benchmarks.pairs import Pair, summarise
 
 
 def ratio_figure(
-    pairs: Sequence[Pair], ratios: Sequence[float], *, name: str, title: str, wanted: float, details: dict[str, Any]
+    pairs: Sequence[Pair],
+    ratios: Sequence[float],
+    *,
+    name: str,
+    title: str,
+    wanted: float,
+    details: dict[str, Any],
+    higher_is_better: bool = True,
 ) -> Figure:
     """The median of `ratios`, one a pair, with what was seen of the machine meanwhile."""
     summary = summarise(ratios, [pair.disturbed for pair in pairs])
@@ -20,10 +27,10 @@ def ratio_figure(
         title=title,
         unit="x",
         wanted=wanted,
-        higher_is_better=True,
+        higher_is_better=higher_is_better,
         measured=summary.median,
-        spread=summary.p25,
-        met=summary.reaches(wanted),
+        spread=summary.p25 if higher_is_better else summary.p75,
+        met=summary.reaches(wanted) if higher_is_better else summary.stays_under(wanted),
         num_pairs=summary.num_pairs,
         num_discarded=summary.num_discarded,
         is_disturbed=summary.is_disturbed,

@@ -5,10 +5,11 @@ pipeline's parameter for `train.epochs` is `train_epochs`. Values are scalars, s
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from slipway.errors import ConfigError
+from slipway.placement import parse_node_selector, parse_tolerations
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
@@ -159,6 +160,12 @@ class TrainConfig:
     where there are several nodes and a cluster."""
     schedule_seconds: int = 45
     """How long the pods of a training may wait for a node or an image; raise it where nodes are added on demand."""
+    node_selector: str = ""
+    """Cluster: labels of the nodes to train on, KEY=VALUE with commas between."""
+    tolerations: str = ""
+    """Cluster: taints of nodes that training tolerates, KEY=VALUE:EFFECT or KEY:EFFECT with commas between."""
+    shared_memory_gib: int = 0
+    """Cluster: size of /dev/shm, which counts as memory; 0 takes 2 GiB, or what the runtime of a TrainJob says."""
     max_restarts: int = 2
     """Times torchrun starts the workers again after one has died."""
     checkpoint_steps: int = 0
@@ -169,7 +176,7 @@ class TrainConfig:
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "1 or more")
         for name in (
             "warmup_epochs", "clip_norm", "weight_decay", "crop_padding", "cutout", "color_jitter",
-            "early_stopping_epochs", "seed", "num_gpus", "max_restarts", "checkpoint_steps",
+            "early_stopping_epochs", "seed", "num_gpus", "max_restarts", "checkpoint_steps", "shared_memory_gib",
         ):  # fmt: skip
             _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "0 or more")
         _require(0.0 < self.learning_rate <= 100.0, "train.learning_rate", self.learning_rate, "more than 0 and at most 100")
@@ -177,6 +184,22 @@ class TrainConfig:
         _require(0.0 < self.step_factor < 1.0, "train.step_factor", self.step_factor, "more than 0 and less than 1")
         _require(0.0 <= self.label_smoothing < 1.0, "train.label_smoothing", self.label_smoothing, "0 or more and less than 1")
         _require(self.color_jitter <= 1.0, "train.color_jitter", self.color_jitter, "0 to 1")
+        parse_node_selector(self.node_selector)
+        parse_tolerations(self.tolerations)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """In which precision the model may be served."""
+
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    """`auto` serves int8 or bf16 where that is really faster and loses too little to matter, and does not try for small networks;
+    `int8` and `bf16` do not ask for the speed."""
+    max_drop: float = 0.02
+    """Loss in the primary metric on the validation split that a faster precision may cost; gate.max_regression limits it too."""
+
+    def __post_init__(self) -> None:
+        _require(self.max_drop >= 0.0, "export.max_drop", self.max_drop, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,5 +274,10 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     deploy: DeployConfig = field(default_factory=DeployConfig)
+
+    def effective_export(self) -> ExportConfig:
+        """The export's settings with the gate's limit on what may be lost."""
+        return replace(self.export, max_drop=min(self.export.max_drop, self.gate.max_regression))

@@ -65,12 +65,36 @@ class ObjectMissingError(StorageError):
     """There is no file of this name; the store itself answers."""
 
 
+class BatchError(SlipwayError, ValueError):
+    """A batch prediction cannot be made, or must not be called done."""
+
+
 class ServerError(SlipwayError):
     """A predictor could not be reached, or failed."""
 
 
 class RequestError(SlipwayError, ValueError):
     """A prediction request is not what the model's signature accepts."""
+
+
+class OverloadedError(SlipwayError):
+    """More waits for the model than may wait; `retry_after_seconds` is when it will have answered what waits now."""
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class DeadlineError(SlipwayError):
+    """The time that a request's sender waits for its answer was over before there was one."""
+
+
+class PredictionError(SlipwayError):
+    """The model failed on a request that its signature accepts; the server's log says why."""
+
+
+class NotServedError(SlipwayError):
+    """A request names a model or a version that is not the one in service."""
 
 
 class TrainingFailedError(SlipwayError, RuntimeError):

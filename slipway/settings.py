@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from slipway.errors import ConfigError
 
 SQLITE_SCHEME = "sqlite:///"
+_SERVING_PREFIX = "SLIPWAY_SERVING_"
+_ENGINE_SETTINGS = ("ENGINE", "PRECISION", "DEVICE", "THREADS")
+_SERVING_NAMESPACE = "SLIPWAY_SERVING_NAMESPACE"  # of InferenceServices: no option of the predictor
 
 LogFormat = Literal["console", "json"]
 
@@ -43,6 +46,8 @@ class Settings:
     """AWS_ACCESS_KEY_ID."""
     s3_secret_key: str
     """AWS_SECRET_ACCESS_KEY. Never logged."""
+    s3_session_token: str
+    """AWS_SESSION_TOKEN, which temporary credentials come with; "" for others. Never logged."""
     s3_ca_file: Path | None
     """AWS_CA_BUNDLE: certificates of authorities to trust besides the system's; None for no others."""
     in_cluster: bool
@@ -55,8 +60,12 @@ class Settings:
     """KFP_POD_UID."""
     worker_pod: str
     """SLIPWAY_WORKER_POD: what the compiled pipeline gives each worker of a training over several pods, as JSON; "" for none."""
+    task_seconds: int
+    """SLIPWAY_TASK_SECONDS: the time limit of this task, where the compiled pipeline says it; 0 for none."""
     model_version: str
     """SLIPWAY_MODEL_VERSION: version in the predictor's answers, where its command line names none."""
+    serving: Mapping[str, str] = field(hash=False)
+    """The predictor's options by their names in lower case, from SLIPWAY_SERVING_NAME; see `slipway.serving.options`."""
 
     def __repr__(self) -> str:
         return f"Settings(home={self.home}, run_id={self.run_id!r}, mlflow_tracking_uri={self.mlflow_tracking_uri!r})"
@@ -122,13 +131,20 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         s3_region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "us-east-1",
         s3_access_key=env.get("AWS_ACCESS_KEY_ID", ""),
         s3_secret_key=env.get("AWS_SECRET_ACCESS_KEY", ""),
+        s3_session_token=env.get("AWS_SESSION_TOKEN", ""),
         s3_ca_file=Path(env["AWS_CA_BUNDLE"]) if env.get("AWS_CA_BUNDLE") else None,
         in_cluster="KUBERNETES_SERVICE_HOST" in env,
-        serving_namespace=env.get("SLIPWAY_SERVING_NAMESPACE") or "slipway",
+        serving_namespace=env.get(_SERVING_NAMESPACE) or "slipway",
         pod_name=env.get("KFP_POD_NAME", ""),
         pod_uid=env.get("KFP_POD_UID", ""),
         worker_pod=env.get("SLIPWAY_WORKER_POD", ""),
+        task_seconds=int(env.get("SLIPWAY_TASK_SECONDS", "0")),
         model_version=env.get("SLIPWAY_MODEL_VERSION", ""),
+        serving={
+            name.removeprefix(_SERVING_PREFIX).lower(): value
+            for name, value in env.items()
+            if name.startswith(_SERVING_PREFIX) and name != _SERVING_NAMESPACE
+        },
     )
 
 
@@ -161,6 +177,12 @@ def child_environment(**changes: str) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
+def predictor_environment() -> dict[str, str]:
+    """This process's environment for a predictor that answers it alone: of the predictor's settings, those of the engine."""
+    kept = {f"{_SERVING_PREFIX}{name}" for name in _ENGINE_SETTINGS}
+    return {name: value for name, value in os.environ.items() if not name.startswith(_SERVING_PREFIX) or name in kept}
+
+
 def configure_mlflow_client() -> None:
     """Set what MLflow takes from the environment alone, where the user has not; call it before importing MLflow.
 
@@ -169,3 +191,11 @@ def configure_mlflow_client() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+def configure_onnx_runtime() -> None:
+    """Turn off ONNX Runtime's reports of its use to its makers, unless the user has set it; call it before importing it.
+
+    Without this it writes an identifier under the home folder, a file under the temporary one, and sends events over the network.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -68,3 +68,73 @@ def _mean_color_model(seed: int) -> onnx.ModelProto:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(model)
     return model
+
+
+TABLE_CLASS_NAMES = ("no", "yes")
+TABLE_SIGNATURE = Signature(
+    inputs=(
+        TensorSpec(name="age", dtype="float32", shape=(None,)),
+        TensorSpec(name="city", dtype="string", shape=(None,)),
+    ),
+    outputs=(TensorSpec(name="probabilities", dtype="float32", shape=(None, 2)),),
+)
+
+
+def write_table_bundle(root: Path) -> BundleInfo:
+    """Write a bundle that says "yes" of rows with the city Oslo or an age well above 50; a missing age counts as 0."""
+    root.mkdir(parents=True)
+    (root / MODEL_NAME).write_bytes(_oslo_model().SerializeToString())
+    session = onnxruntime.InferenceSession(str(root / MODEL_NAME), providers=["CPUExecutionProvider"])
+    rows = [
+        {"age": np.array([age], np.float32), "city": np.array([city], dtype=object)} for age, city in ((20, "Oslo"), (30, "Rome"))
+    ]
+    golden = [GoldenExample(inputs=row, outputs={"probabilities": session.run(None, row)[0]}) for row in rows]
+    info = BundleInfo(
+        task="tabular-classification",
+        architecture="oslo",
+        signature=TABLE_SIGNATURE,
+        class_names=TABLE_CLASS_NAMES,
+        dataset_id="e" * 32,
+        code_version="code",
+        opset=20,
+        metrics={"accuracy": 0.9},
+        model={"parameters": 2.0},
+        parity_max_difference=0.0,
+    )
+    return write_bundle(root, info, golden)
+
+
+def _oslo_model() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("IsNaN", ["age"], ["is_missing"]),
+        helper.make_node("Where", ["is_missing", "zero", "age"], ["known_age"]),
+        helper.make_node("Sub", ["known_age", "fifty"], ["above_fifty"]),
+        helper.make_node("Equal", ["city", "oslo"], ["is_oslo"]),
+        helper.make_node("Cast", ["is_oslo"], ["oslo_one"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["oslo_one", "hundred"], ["oslo_score"]),
+        helper.make_node("Add", ["above_fifty", "oslo_score"], ["score"]),
+        helper.make_node("Div", ["score", "ten"], ["yes"]),
+        helper.make_node("Neg", ["yes"], ["no"]),
+        helper.make_node("Unsqueeze", ["yes", "axis"], ["yes_column"]),
+        helper.make_node("Unsqueeze", ["no", "axis"], ["no_column"]),
+        helper.make_node("Concat", ["no_column", "yes_column"], ["logits"], axis=1),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    numbers = {"zero": 0.0, "fifty": 50.0, "hundred": 100.0, "ten": 10.0}
+    graph = helper.make_graph(
+        nodes,
+        "oslo",
+        [
+            helper.make_tensor_value_info("age", TensorProto.FLOAT, ["n"]),
+            helper.make_tensor_value_info("city", TensorProto.STRING, ["n"]),
+        ],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 2])],
+        [
+            *(numpy_helper.from_array(np.array(value, np.float32), name) for name, value in numbers.items()),
+            numpy_helper.from_array(np.array(1), "axis"),
+            helper.make_tensor("oslo", TensorProto.STRING, [], [b"Oslo"]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model

@@ -23,6 +23,13 @@ def train(
     from slipway.training.job import TrainingJob
 
     config = load_config(preset, overrides or [])
-    job = TrainingJob(dataset_dir=dataset, bundle_dir=output, work_dir=work, model=config.model, train=config.train)
+    job = TrainingJob(
+        dataset_dir=dataset,
+        bundle_dir=output,
+        work_dir=work,
+        model=config.model,
+        train=config.train,
+        export=config.effective_export(),
+    )
     result = launch_training(job)
     typer.echo(f"{output}  {result.bundle_id}  validation {result.metric} {result.validation_score:.4f}")

@@ -88,6 +88,11 @@ class SampleIndex:
         return str(self.rows["where"][row].as_py())
 
 
+def decoded_side(height: int, width: int) -> int:
+    """The side below which large JPEGs are not scaled down while they are decoded, for images that are stored at this size."""
+    return max(IDENTITY_SIDE, 2 * max(height, width))
+
+
 def build_index(raw: RawData) -> SampleIndex:
     """Read every sample once."""
     if isinstance(raw, RawTable):

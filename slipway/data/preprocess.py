@@ -8,7 +8,7 @@ import numpy as np
 
 from slipway.config import DataConfig
 from slipway.data.images import NUM_COLOR_CHANNELS, fit_image, hash_pixels
-from slipway.data.index import IDENTITY_SIDE, SampleIndex, read_index
+from slipway.data.index import IDENTITY_SIDE, SampleIndex, decoded_side, read_index
 from slipway.data.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
@@ -96,7 +96,7 @@ def _write_images(
 ) -> Manifest:
     height, width, channels = feature.shape
     writers = [ImageShardWriter(dataset_dir, split, feature.name, feature.shape, shard_bytes) for split in SPLITS]
-    min_side = max(IDENTITY_SIDE, 2 * max(height, width))
+    min_side = decoded_side(height, width)
     num_read = 0
     for row, image in enumerate(raw.read(min_side)):
         num_read += 1

@@ -179,6 +179,8 @@ def _metrics_json(challenger: Evaluation, champion: Evaluation | None) -> dict[s
         "metrics": _keep_finite(challenger.metrics),
         "champion_metrics": _keep_finite(champion.metrics) if champion else {},
         "breakdown": asdict(challenger.breakdown),
+        "engine": asdict(challenger.engine),
+        "champion_engine": asdict(champion.engine) if champion else None,
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slipway.serving.engines import OnnxRuntimeEngine
+from slipway.engines.engine import Engine
 
 MAX_TIMED = 200
 """Most predictions that are timed."""
@@ -25,7 +25,7 @@ class Latency:
     num_predictions: int
 
 
-def measure_latency(engine: OnnxRuntimeEngine, samples: Sequence[Mapping[str, NDArray[Any]]]) -> Latency:
+def measure_latency(engine: Engine, samples: Sequence[Mapping[str, NDArray[Any]]]) -> Latency:
     """Time 200 predictions, going round the samples; a slow model stops after five seconds and at least 20 predictions.
 
     Args:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from slipway.data.dataset import Dataset
 from slipway.data.manifest import Split
+from slipway.engines.choice import open_engine
+from slipway.engines.engine import Engine, EngineInfo
 from slipway.errors import EvaluationError
 from slipway.evaluation.decision import GateInput
 from slipway.evaluation.latency import MAX_TIMED, Latency, measure_latency
 from slipway.export.bundle import Bundle, BundleInfo
-from slipway.serving.engines import OnnxRuntimeEngine
 from slipway.tasks.registry import load_task
 from slipway.tasks.task import Breakdown, Plot, Task, WrongSample
 
@@ -39,6 +40,8 @@ class Evaluation:
     breakdown: Breakdown
     slices: dict[str, NDArray[np.bool_]]
     latency: Latency
+    engine: EngineInfo
+    """What ran the model: the engine and precision in which it would serve on this machine."""
 
     @property
     def is_finite(self) -> bool:
@@ -47,7 +50,7 @@ class Evaluation:
 
 
 def evaluate_bundle(bundle: Bundle, dataset: Dataset, *, num_threads: int = 0) -> Evaluation:
-    """Run the bundle itself over the frozen test split.
+    """Run the bundle itself over the frozen test split, in the engine and precision in which it would serve here.
 
     Args:
         bundle: The model; its task, classes and inputs must be those of the data set.
@@ -61,7 +64,7 @@ def evaluate_bundle(bundle: Bundle, dataset: Dataset, *, num_threads: int = 0) -
     """
     _check_match(bundle, dataset)
     task = load_task(bundle.info.task)
-    engine = OnnxRuntimeEngine(bundle.model_path, bundle.info.signature, num_threads=num_threads or _count_cores())
+    engine = open_engine(bundle, num_threads=num_threads or _count_cores())
     outputs = _predict_split(engine, task, dataset)
     targets = task.read_targets(dataset, SPLIT)
     class_names = bundle.info.class_names
@@ -77,7 +80,7 @@ def evaluate_bundle(bundle: Bundle, dataset: Dataset, *, num_threads: int = 0) -
     costs = {
         "latency_p50_ms": latency.p50_ms,
         "latency_p99_ms": latency.p99_ms,
-        "size_bytes": float(bundle.model_path.stat().st_size),
+        "size_bytes": float(bundle.file_of(engine.info.precision).stat().st_size),
     }
     return Evaluation(
         info=bundle.info,
@@ -89,6 +92,7 @@ def evaluate_bundle(bundle: Bundle, dataset: Dataset, *, num_threads: int = 0) -
         breakdown=breakdown,
         slices=task.find_slices(targets, class_names),
         latency=latency,
+        engine=engine.info,
     )
 
 
@@ -168,7 +172,7 @@ def _find_mismatch(info: BundleInfo, dataset: Dataset) -> str | None:
     return f"the data set lacks the inputs {', '.join(lacking)} in the form that the bundle takes" if lacking else None
 
 
-def _predict_split(engine: OnnxRuntimeEngine, task: Task, dataset: Dataset) -> dict[str, NDArray[Any]]:
+def _predict_split(engine: Engine, task: Task, dataset: Dataset) -> dict[str, NDArray[Any]]:
     wanted = [spec.name for spec in engine.signature.inputs]
     batches = []
     for rows in _iterate_batches(dataset):
@@ -181,7 +185,7 @@ def _predict_split(engine: OnnxRuntimeEngine, task: Task, dataset: Dataset) -> d
     return {spec.name: np.concatenate([batch[spec.name] for batch in batches]) for spec in engine.signature.outputs}
 
 
-def _read_singles(engine: OnnxRuntimeEngine, task: Task, dataset: Dataset) -> list[dict[str, NDArray[Any]]]:
+def _read_singles(engine: Engine, task: Task, dataset: Dataset) -> list[dict[str, NDArray[Any]]]:
     rows = np.arange(min(dataset.num_rows(SPLIT), MAX_TIMED))
     inputs = task.read_inputs(dataset, SPLIT, rows)
     return [{spec.name: inputs[spec.name][row : row + 1] for spec in engine.signature.inputs} for row in rows]
@@ -196,7 +200,7 @@ def _iterate_batches(dataset: Dataset) -> Iterator[NDArray[np.int64]]:
         yield np.arange(start, min(start + size, num_rows))
 
 
-def _check_outputs(engine: OnnxRuntimeEngine, outputs: dict[str, NDArray[Any]], num_rows: int) -> None:
+def _check_outputs(engine: Engine, outputs: dict[str, NDArray[Any]], num_rows: int) -> None:
     for spec in engine.signature.outputs:
         stated = (num_rows, *spec.shape[1:])
         found = outputs[spec.name].shape

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slipway.data.manifest import SPLITS, Manifest
+from slipway.engines.engine import EngineInfo
 from slipway.evaluation.decision import Decision, Rule
 from slipway.evaluation.measurement import Evaluation
 from slipway.evaluation.report_tables import build_rows, build_slice_rows, format_bytes, slice_headings
@@ -104,6 +105,11 @@ def escape_markdown(text: object) -> str:
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", plain)
 
 
+def describe_engine(engine: EngineInfo) -> str:
+    """Engine, version, precision and device, as people read them."""
+    return f"{engine.name} {engine.version}, {engine.precision}, {engine.device}, threads: {engine.num_threads}"
+
+
 def _data_facts(manifest: Manifest) -> dict[str, str]:
     shapes = [" x ".join(str(size) for size in feature.shape) for feature in manifest.features if feature.role == "image"]
     tables = sum(feature.role != "image" for feature in manifest.features)
@@ -126,9 +132,12 @@ def _lineage(content: ReportContent) -> dict[str, str]:
         "Code": info.code_version,
         "ONNX opset": str(info.opset),
         "Largest difference of ONNX from torch": f"{info.parity_max_difference:.2g}",
+        "Run by": describe_engine(content.challenger.engine),
         "Predictions timed": str(content.challenger.latency.num_predictions),
     }
     facts |= {_title(name): _format_count(name, value) for name, value in info.model.items()}
+    if content.champion is not None:
+        facts["Champion run by"] = describe_engine(content.champion.engine)
     if content.champion_info is not None:
         facts["Champion's bundle"] = content.champion_info.bundle_id
         facts["Champion was trained on data set"] = content.champion_info.dataset_id

@@ -3,6 +3,7 @@
 import copy
 import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from slipway.config import ExportConfig
 from slipway.data.dataset import Dataset
+from slipway.data.index import decoded_side
 from slipway.data.loaders import MappedBatches
-from slipway.data.manifest import Split
+from slipway.data.manifest import Manifest, Split
 from slipway.errors import ParityError
-from slipway.export.bundle import MODEL_NAME, BundleInfo, GoldenExample, write_bundle
+from slipway.export.bundle import INT8_NAME, MODEL_NAME, BundleInfo, ColumnInfo, write_bundle
+from slipway.export.golden import GoldenExample
+from slipway.export.quantize import quantize_graph
+from slipway.export.reduction import reduce_precision
 from slipway.export.signature import Signature
 from slipway.models.info import ModelInfo
 from slipway.provenance import code_version
@@ -31,6 +37,9 @@ PARITY_TOLERANCE = 1e-4
 """Largest absolute difference of an output (a probability) between torch in float32 and ONNX Runtime."""
 NUM_PARITY_SAMPLES = 256
 NUM_GOLDEN = 8
+NUM_CALIBRATION = 128
+"""Training samples that ranges of integers are taken from."""
+CALIBRATION_BATCH = 16
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -48,9 +57,17 @@ class TrainedModel:
 
 
 def export_bundle(
-    bundle_dir: Path, *, dataset: Dataset, task: Task, training_task: TrainingTask, trained: TrainedModel
+    bundle_dir: Path,
+    *,
+    dataset: Dataset,
+    task: Task,
+    training_task: TrainingTask,
+    trained: TrainedModel,
+    config: ExportConfig | None = None,
 ) -> BundleInfo:
     """Write the bundle; `bundle_dir` appears only when everything in it has been checked.
+
+    `config` says in which precisions it may be served; None takes the default settings.
 
     Raises:
         ParityError: ONNX Runtime does not give the outputs of the torch model.
@@ -60,16 +77,38 @@ def export_bundle(
     served = ServedModel(training_task.build_preprocessor(manifest), trained.network, training_task, signature)
     samples = _Samples(dataset, task, training_task)
     example, _ = samples.take("test", np.arange(min(2, dataset.num_rows("test"))))
-    graph = training_task.finish_onnx(export_graph(served, example), manifest)
-    onnx.checker.check_model(graph)
+    graph = export_graph(served, example)
     with staged_directory(bundle_dir) as staging:
         model_path = staging / MODEL_NAME
-        onnx.save(graph, model_path)
+        _save_finished(graph, training_task, manifest, model_path)
         session = OnnxSession(model_path, signature)
         difference = max(
             measure_parity(served, session, samples, split) for split in ("validation", "test") if dataset.num_rows(split)
         )
-        golden = [_golden(samples, session, row) for row in _golden_rows(dataset)]
+        golden_inputs = [samples.take("test", np.array([row]))[1] for row in _golden_rows(dataset)]
+
+        def write_int8() -> Path:
+            quantised = quantize_graph(graph, samples.calibration_batches(served.input_names))
+            return _save_finished(quantised, training_task, manifest, staging / INT8_NAME)
+
+        reduction = reduce_precision(
+            model_path,
+            write_int8,
+            dataset=dataset,
+            task=task,
+            signature=signature,
+            golden_inputs=golden_inputs,
+            config=config or ExportConfig(),
+            macs=trained.info.macs,
+        )
+        golden = [
+            GoldenExample(
+                inputs=inputs,
+                outputs=session.run(inputs),
+                reduced={precision: engine.predict(inputs) for precision, engine in reduction.engines.items()},
+            )
+            for inputs in golden_inputs
+        ]
         info = BundleInfo(
             task=manifest.task,
             architecture=trained.architecture,
@@ -81,6 +120,10 @@ def export_bundle(
             metrics=trained.metrics,
             model=trained.info.to_json(),
             parity_max_difference=difference,
+            precisions=reduction.precisions,
+            default_precision=reduction.default,
+            image_min_side=_find_min_side(manifest),
+            columns=_describe_columns(manifest, signature),
         )
         return write_bundle(staging, info, golden)
 
@@ -118,8 +161,9 @@ class OnnxSession:
     """ONNX Runtime on one model file, by the names of its signature."""
 
     def __init__(self, path: Path, signature: Signature) -> None:
-        import onnxruntime
+        from slipway.engines.onnx_runtime import import_onnxruntime
 
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -170,6 +214,14 @@ class _Samples:
         tensors, _ = self._batches[split].gather(rows)
         return tensors, self._task.read_inputs(self._dataset, split, rows)
 
+    def calibration_batches(self, names: Sequence[str]) -> list[Arrays]:
+        """Training samples spread evenly over the split, as the exported graph takes them."""
+        num_rows = self.num_rows("train")
+        rows = np.unique(np.linspace(0, num_rows - 1, min(num_rows, NUM_CALIBRATION)).astype(np.int64))
+        parts = [rows[start : start + CALIBRATION_BATCH] for start in range(0, len(rows), CALIBRATION_BATCH)]
+        taken = [self.take("train", part)[0] for part in parts]
+        return [{name: tensors[name].numpy() for name in names} for tensors in taken]
+
     def num_rows(self, split: Split) -> int:
         """Samples in the split."""
         return self._dataset.num_rows(split)
@@ -207,6 +259,22 @@ def _golden_rows(dataset: Dataset) -> list[int]:
     return sorted(int(row) for row in first[:NUM_GOLDEN])
 
 
-def _golden(samples: _Samples, session: OnnxSession, row: int) -> GoldenExample:
-    _, inputs = samples.take("test", np.array([row]))
-    return GoldenExample(inputs=inputs, outputs=session.run(inputs))
+def _save_finished(graph: onnx.ModelProto, training_task: TrainingTask, manifest: Manifest, path: Path) -> Path:
+    """`graph` stays as it is."""
+    finished = training_task.finish_onnx(copy.deepcopy(graph), manifest)
+    onnx.checker.check_model(finished)
+    onnx.save(finished, path)
+    return path
+
+
+def _find_min_side(manifest: Manifest) -> int | None:
+    sizes = [feature.shape[:2] for feature in manifest.features if feature.role == "image"]
+    return decoded_side(*sizes[0]) if sizes else None
+
+
+def _describe_columns(manifest: Manifest, signature: Signature) -> tuple[ColumnInfo, ...]:
+    roles = {feature.name: feature.role for feature in manifest.features}
+    found = [(spec.name, manifest.statistics_of(spec.name)) for spec in signature.inputs if roles[spec.name] != "image"]
+    return tuple(
+        ColumnInfo(name=name, categories=known.categories, minimum=known.minimum, maximum=known.maximum) for name, known in found
+    )

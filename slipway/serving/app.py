@@ -1,168 +1,239 @@
-"""The predictor's HTTP face: the Open Inference Protocol (V2), and images as they are."""
+"""The predictor as an ASGI application: paths to answers. Own routing over raw ASGI, which costs microseconds."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
+from time import perf_counter
 from typing import Any
 
-import orjson
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from numpy.typing import NDArray
 
-from slipway import __version__
-from slipway.errors import RequestError
-from slipway.export.signature import Signature
-from slipway.log import get_logger
-from slipway.serving.images import MEDIA_TYPES, parse_image
+from slipway.serving.answering import Answering, Protocol
+from slipway.serving.app_options import MAX_BODY_BYTES, AppOptions
+from slipway.serving.cors import Cors
+from slipway.serving.exchange import Exchange, Observer
+from slipway.serving.failures import describe_failure
+from slipway.serving.http import (
+    Disconnected,
+    HttpError,
+    Receive,
+    Request,
+    Response,
+    Scope,
+    Send,
+    choose_request_id,
+    error_response,
+    json_response,
+)
 from slipway.serving.model import LoadedModel, ModelSlot
-from slipway.serving.protocol import InferRequest, describe_model, parse_request, write_response
+from slipway.serving.page import read_page
+from slipway.serving.routes import Operation, Route, find_route
+from slipway.serving.wire.metadata import describe_model, describe_server
+from slipway.serving.wire.request import merge_inputs
 
-MAX_BODY_BYTES = 32 * 1024 * 1024
-_REFUSED_MEDIA_TYPES = ("image/", "multipart/", "application/octet-stream")
+__all__ = ["MAX_BODY_BYTES", "AppOptions", "Application", "create_app"]
 
-_log = get_logger(__name__)
+_CLOSED_REQUEST = 499
+"""What the client that went away is counted as."""
+_DEFAULTS = AppOptions()
 
 
-def create_app(slot: ModelSlot, *, max_body_bytes: int = MAX_BODY_BYTES) -> Starlette:
+def create_app(slot: ModelSlot, *, options: AppOptions = _DEFAULTS, observers: Sequence[Observer] = ()) -> "Application":
     """An application that answers with whatever model `slot` holds."""
-    predictor = _Predictor(slot, max_body_bytes)
-    model = "/v2/models/{name}"
-    version = model + "/versions/{version}"
-    routes = [
-        Route("/v2", predictor.describe_server),
-        Route("/v2/health/live", predictor.report_live),
-        Route("/v2/health/ready", predictor.report_ready),
-        Route("/v2/models", predictor.list_models),
-    ]
-    for prefix in (model, version):
-        routes += [
-            Route(prefix, predictor.describe_model),
-            Route(prefix + "/ready", predictor.report_model_ready),
-            Route(prefix + "/infer", predictor.infer, methods=["POST"]),
-        ]
-    handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {
-        HTTPException: _answer_http_error,
-        RequestError: _answer_bad_request,
-        ClientDisconnect: _answer_disconnect,
-        Exception: _answer_failure,
-    }
-    return Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(_CloseWhileDraining, slot=slot)])
+    return Application(slot, options, observers)
 
 
-class _CloseWhileDraining:
-    """While the server drains, each answer is its connection's last, so that clients open their next one elsewhere."""
+class Application:
+    """See `create_app`."""
 
-    def __init__(self, app: ASGIApp, slot: ModelSlot) -> None:
-        self._app = app
+    def __init__(self, slot: ModelSlot, options: AppOptions, observers: Sequence[Observer]) -> None:
         self._slot = slot
+        self._options = options
+        self._observers = tuple(observers)
+        self._answering = Answering(slot, options)
+        self._document: tuple[LoadedModel, bytes] | None = None
+        self._cors = Cors(options.cors_origins)
+        self._reads: dict[Operation, Callable[[Request, Route], Response]] = {
+            "page": self._show_page,
+            "openapi": self._describe_interface,
+            "metrics": self._report_metrics,
+            "server": lambda _request, _route: json_response(describe_server()),
+            "live": lambda _request, _route: json_response({"live": True}),
+            "server_ready": lambda _request, _route: json_response({"ready": not slot.draining}, status=self._ready_status),
+            "list_v2": self._list_models,
+            "list_v1": self._list_models,
+            "index": self._list_repository,
+            "model": self._describe_model,
+            "ready": self._report_model_ready,
+            "model_v1": self._report_model_ready,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_on(message: Message) -> None:
-            if self._slot.draining and message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
-            await send(message)
+        """See the ASGI specification."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close"})
+            return
+        received_at = perf_counter()
+        observe: Callable[[int], None] | None = None
+        try:
+            request = Request(scope, receive)
+            route = find_route(request.path)
+            if route is not None and route.operation in ("infer", "predict") and request.method == "POST":
+                response, observe = await self._predict(request, route, receive, received_at)
+            else:
+                response = self._read(request, route)
+        except Disconnected:
+            return
+        except Exception as error:  # noqa: BLE001  # whatever it is, there is an answer to it, without a stack trace
+            response = _answer_error(error, scope["path"])
+        self._cors.add_headers(scope, response)
+        await _send(send, response, with_body=scope["method"] != "HEAD", is_last=self._slot.draining)
+        if observe is not None:
+            observe(response.status)
 
-        await self._app(scope, receive, send_on)
-
-
-class _Predictor:
-    def __init__(self, slot: ModelSlot, max_body_bytes: int) -> None:
-        self._slot = slot
-        self._max_body_bytes = max_body_bytes
-
-    async def describe_server(self, _request: Request) -> Response:
-        return _json({"name": "slipway", "version": __version__, "extensions": []})
-
-    async def report_live(self, _request: Request) -> Response:
-        return _json({"live": True})
-
-    async def report_ready(self, _request: Request) -> Response:
-        return _json({"ready": not self._slot.draining}, status=self._ready_status)
-
-    async def list_models(self, _request: Request) -> Response:
-        return _json({"models": [self._slot.current.name]})
-
-    async def describe_model(self, request: Request) -> Response:
-        model = self._find_model(request)
-        return _json(describe_model(model.info, name=model.name, version=model.version))
-
-    async def report_model_ready(self, request: Request) -> Response:
-        model = self._find_model(request)
-        return _json({"name": model.name, "ready": not self._slot.draining}, status=self._ready_status)
-
-    async def infer(self, request: Request) -> Response:
-        model = self._find_model(request)
-        signature = model.info.signature
-        media_type = _media_type(request)
-        wanted = await asyncio.to_thread(_parse_body, await self._read_body(request), media_type, signature)
-        outputs = await self._slot.predict(model, wanted.inputs)
-        return Response(
-            write_response(wanted, outputs, signature=signature, name=model.name, version=model.version),
-            media_type="application/json",
+    async def _predict(
+        self, request: Request, route: Route, receive: Receive, received_at: float
+    ) -> tuple[Response, Callable[[int], None]]:
+        """The answer, and what is to be called once it is on its way."""
+        model = self._slot.current
+        protocol: Protocol = "v2" if route.operation == "infer" else "v1"
+        exchange = Exchange(
+            request_id=choose_request_id(request.header(b"x-request-id")),
+            wire=protocol,
+            received_at=received_at,
+            traceparent=request.header(b"traceparent"),
         )
+        if self._options.begin_trace is not None:
+            self._options.begin_trace(exchange)
+        inputs: Mapping[str, NDArray[Any]] | None = None
+        outputs: Mapping[str, NDArray[Any]] | None = None
+
+        def observe(status: int) -> None:
+            exchange.status = status
+            for observer in self._observers:
+                observer.observe(exchange, model, inputs, outputs)
+
+        self._slot.num_in_flight += 1
+        try:
+            model.check_name(route.name, route.version)
+            response, wanted, outputs = await self._answering.answer(request, receive, protocol, model, exchange)
+            inputs = merge_inputs(wanted)
+        except Disconnected:
+            observe(_CLOSED_REQUEST)
+            raise
+        except Exception as error:  # noqa: BLE001
+            response = _answer_error(error, request.path)
+        finally:
+            self._slot.num_in_flight -= 1
+        response.headers += [
+            (b"x-request-id", choose_request_id(exchange.request_id).encode()),
+            (b"x-model-version", model.version.encode("latin-1", "replace")),
+            (b"server-timing", _write_timing(exchange)),
+        ]
+        if exchange.trace:
+            response.headers.append((b"traceparent", exchange.trace.encode()))
+        return response, observe
+
+    def _read(self, request: Request, route: Route | None) -> Response:
+        if route is None or not self._is_offered(route.operation):
+            raise HttpError(
+                404, f"There is nothing at {request.path[:200]!r}; accepted: the paths in /openapi.json, such as /v2/models."
+            )
+        if request.method not in route.methods:
+            allow = [(b"allow", ", ".join(route.methods).encode())]
+            raise HttpError(
+                405,
+                f"The method {request.method[:20]!r} is not for {request.path[:200]}; accepted: {', '.join(route.methods)}.",
+                headers=allow,
+            )
+        if request.method == "OPTIONS":
+            return Response(status=HTTPStatus.NO_CONTENT, headers=[(b"allow", ", ".join(route.methods).encode())])
+        return self._reads[route.operation](request, route)
+
+    def _is_offered(self, operation: Operation) -> bool:
+        if operation == "metrics":
+            return self._options.metrics is not None
+        return self._options.docs or operation != "openapi"
+
+    def _show_page(self, request: Request, _route: Route) -> Response:
+        if "text/html" not in request.header(b"accept") or not self._options.docs:
+            return json_response({"status": "alive"})
+        page, headers = read_page()
+        return Response(body=page, media_type=b"text/html; charset=utf-8", headers=list(headers))
+
+    def _describe_interface(self, _request: Request, _route: Route) -> Response:
+        from slipway.serving.openapi import write_document
+
+        model = self._slot.current
+        if self._document is None or self._document[0] is not model:
+            self._document = (model, write_document(model, max_body_bytes=self._options.max_body_bytes))
+        return Response(body=self._document[1])
+
+    def _report_metrics(self, request: Request, _route: Route) -> Response:
+        if self._options.metrics is None:
+            raise HttpError(404, "The metrics are switched off.")
+        body, media_type = self._options.metrics(request.header(b"accept"))
+        return Response(body=body, media_type=media_type.encode())
+
+    def _list_models(self, _request: Request, _route: Route) -> Response:
+        return json_response({"models": [self._slot.current.name]})
+
+    def _list_repository(self, _request: Request, _route: Route) -> Response:
+        model, draining = self._slot.current, self._slot.draining
+        state = {"state": "UNAVAILABLE" if draining else "READY", "reason": "the server is about to end" if draining else ""}
+        return json_response([{"name": model.name, "version": model.version, **state}])
+
+    def _describe_model(self, _request: Request, route: Route) -> Response:
+        model = self._slot.current
+        model.check_name(route.name, route.version)
+        return json_response(describe_model(model.info, name=model.name, version=model.version, serving=_describe_engine(model)))
+
+    def _report_model_ready(self, _request: Request, route: Route) -> Response:
+        model = self._slot.current
+        model.check_name(route.name, route.version)
+        return json_response({"name": model.name, "ready": not self._slot.draining}, status=self._ready_status)
 
     @property
     def _ready_status(self) -> int:
         return HTTPStatus.SERVICE_UNAVAILABLE if self._slot.draining else HTTPStatus.OK
 
-    def _find_model(self, request: Request) -> LoadedModel:
-        model = self._slot.current
-        name = request.path_params["name"]
-        if name != model.name:
-            raise HTTPException(404, f"Model {name!r} is not served here; accepted: {model.name}.")
-        version = request.path_params.get("version", model.version)
-        if version != model.version:
-            raise HTTPException(404, f"Version {version!r} of {name} is not served here; accepted: {model.version}.")
-        return model
 
-    async def _read_body(self, request: Request) -> bytes:
-        refusal = HTTPException(413, f"The body is too large; accepted: at most {self._max_body_bytes} bytes.")
-        if int(request.headers.get("content-length", 0)) > self._max_body_bytes:
-            raise refusal
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._max_body_bytes:
-                raise refusal
-        return bytes(body)
+def _describe_engine(model: LoadedModel) -> dict[str, Any]:
+    info = model.engine.info
+    return {
+        "engine": info.name,
+        "engine_version": info.version,
+        "device": info.device,
+        "precision": info.precision,
+        "num_threads": info.num_threads,
+        "engine_reason": info.reason,
+    }
 
 
-def _media_type(request: Request) -> str:
-    """The body's media type; JSON is taken under whatever name clients send it."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in MEDIA_TYPES and media_type.startswith(_REFUSED_MEDIA_TYPES):
-        raise HTTPException(415, f"Content-Type is {media_type!r}; accepted: application/json, {', '.join(MEDIA_TYPES)}.")
-    return media_type
+def _write_timing(exchange: Exchange) -> bytes:
+    """What took how many milliseconds."""
+    decode, queue, inference = exchange.decode_seconds * 1e3, exchange.queue_seconds * 1e3, exchange.inference_seconds * 1e3
+    return b"decode;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f" % (decode, queue, inference)
 
 
-def _parse_body(body: bytes, media_type: str, signature: Signature) -> InferRequest:
-    if media_type not in MEDIA_TYPES:
-        return parse_request(body, signature)
-    inputs = parse_image(body, signature)
-    return InferRequest(id=None, inputs=inputs, outputs=tuple(spec.name for spec in signature.outputs))
+def _answer_error(error: Exception, path: str) -> Response:
+    failure = describe_failure(error, path)
+    return error_response(failure.status, failure.sentence, list(failure.headers))
 
 
-async def _answer_http_error(_request: Request, error: HTTPException) -> Response:
-    return _json({"error": error.detail}, status=error.status_code, headers=error.headers)
+async def _send(send: Send, response: Response, *, with_body: bool, is_last: bool) -> None:
+    headers = [(b"content-type", response.media_type), (b"content-length", b"%d" % len(response.body)), *response.headers]
+    if response.status == HTTPStatus.NO_CONTENT:
+        headers = response.headers
+    if is_last:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body if with_body else b""})
 
 
-async def _answer_bad_request(_request: Request, error: RequestError) -> Response:
-    return _json({"error": str(error)}, status=400)
-
-
-async def _answer_disconnect(_request: Request, _error: ClientDisconnect) -> Response:
-    return Response(status_code=400)
-
-
-async def _answer_failure(request: Request, error: Exception) -> Response:
-    _log.error("request_failed", path=request.url.path, error=repr(error))
-    return _json({"error": "The prediction failed for a reason that lies with the server; its log says more."}, status=500)
-
-
-def _json(content: object, *, status: int = 200, headers: Any = None) -> Response:
-    return Response(orjson.dumps(content), status_code=status, headers=headers, media_type="application/json")
+async def _live(receive: Receive, send: Send) -> None:
+    while (await receive())["type"] != "lifespan.shutdown":
+        await send({"type": "lifespan.startup.complete"})
+    await send({"type": "lifespan.shutdown.complete"})

@@ -22,18 +22,18 @@ _ANY_SIZE = -1
 _BAD_REQUEST = range(400, 500)
 
 
-def predict_image(url: str, model_name: str, image: Path) -> "list[Answer]":
-    """Ask the predictor at `url` (scheme, host, port) what an image file shows.
+def predict_image(url: str, model_name: str, image: Path, *, token: str = "") -> "list[Answer]":
+    """Ask the predictor at `url` (scheme, host, port) what an image file shows; `token` is the bearer token that it may want.
 
     Raises:
         RequestError: the file is missing or no JPEG, PNG or WebP, or the model does not take it.
         ServerError: the predictor cannot be reached, or failed.
     """
     body = _read_image(image)
-    return _ask(url, model_name, lambda _: body, media_type=_media_type(image, body))
+    return _ask(url, model_name, lambda _: body, media_type=_media_type(image, body), token=token)
 
 
-def predict_row(url: str, model_name: str, values: Mapping[str, str]) -> "list[Answer]":
+def predict_row(url: str, model_name: str, values: Mapping[str, str], *, token: str = "") -> "list[Answer]":
     """Ask the predictor at `url` (scheme, host, port) for the class of a table's row, given as text by column.
 
     A column that is left out counts as missing.
@@ -42,23 +42,28 @@ def predict_row(url: str, model_name: str, values: Mapping[str, str]) -> "list[A
         RequestError: a column is not known, or its value no number where the model takes one.
         ServerError: the predictor cannot be reached, or failed.
     """
-    return _ask(url, model_name, lambda inputs: _write_row(inputs, values))
+    return _ask(url, model_name, lambda inputs: _write_row(inputs, values), token=token)
 
 
 def _ask(
-    url: str, model_name: str, write_body: Callable[[list[dict[str, Any]]], bytes], media_type: str = "application/json"
+    url: str,
+    model_name: str,
+    write_body: Callable[[list[dict[str, Any]]], bytes],
+    *,
+    token: str,
+    media_type: str = "application/json",
 ) -> "list[Answer]":
     import numpy as np
 
     from slipway.tasks.registry import load_task
 
     address = f"{url.rstrip('/')}/v2/models/{quote(model_name, safe='')}"
-    metadata = request_json(address)
+    metadata = request_json(address, token=token)
     try:
         inputs, task, class_names = metadata["inputs"], metadata["parameters"]["task"], metadata["parameters"]["class_names"]
     except (KeyError, TypeError):
         raise ServerError(f"{url} answers, but is not Slipway's predictor; `slipway serve` starts one.") from None
-    answer = request_json(f"{address}/infer", write_body(inputs), media_type=media_type)
+    answer = request_json(f"{address}/infer", write_body(inputs), media_type=media_type, token=token)
     outputs = {
         entry["name"]: np.array(entry["data"], dtype=object if entry["datatype"] == "BYTES" else None).reshape(entry["shape"])
         for entry in answer["outputs"]
@@ -97,7 +102,12 @@ def _parse_cell(column: str, datatype: str, text: str) -> str | float | None:
 
 
 def request_json(
-    url: str, body: bytes | None = None, *, media_type: str = "application/json", timeout_seconds: float = _TIMEOUT_SECONDS
+    url: str,
+    body: bytes | None = None,
+    *,
+    media_type: str = "application/json",
+    timeout_seconds: float = _TIMEOUT_SECONDS,
+    token: str = "",
 ) -> dict[str, Any]:
     """GET `url`, or POST `body` to it, and parse the answer.
 
@@ -108,6 +118,8 @@ def request_json(
     if not _is_http(url):
         raise RequestError(f"The predictor's address is {url!r}; accepted: http://HOST:PORT or https://HOST:PORT.")
     headers = {"Content-Type": media_type} if body is not None else {}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     request = urllib.request.Request(url, data=body, headers=headers)  # noqa: S310  # the scheme was checked
     try:
         with _opener(url).open(request, timeout=timeout_seconds) as response:

@@ -27,6 +27,8 @@ class Exchange:
     num_samples: int = 0
     decode_seconds: float = 0.0
     """From a body to arrays."""
+    decoded_at: float = 0.0
+    """`time.perf_counter()` when the arrays were there."""
     queue_seconds: float = 0.0
     """From arrays to the beginning of the inference that they were part of."""
     inference_seconds: float = 0.0
@@ -37,6 +39,8 @@ class Exchange:
     """Of HTTP; gRPC's codes are given as their HTTP counterparts."""
     traceparent: str = ""
     """W3C trace context of the client; "" for none."""
+    trace: str = ""
+    """W3C trace context of this request itself, for the answer's `traceparent`; "" where nothing is traced."""
 
 
 class Observer(Protocol):
@@ -51,5 +55,6 @@ class Observer(Protocol):
     ) -> None:
         """Called on the event loop once the answer is on its way: must neither block nor raise.
 
-        `inputs` and `outputs` are None where the request was refused or failed.
+        `inputs` and `outputs` are None where the request was refused or failed. Samples that do not go together, such as images
+        of several sizes, are an object array of arrays.
         """

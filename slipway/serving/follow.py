@@ -1,27 +1,37 @@
 """Following the pointer file: a new version is loaded beside the old one, then takes over."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from slipway.errors import SlipwayError
 from slipway.log import get_logger
-from slipway.serving.model import ModelSlot, load_model
-from slipway.serving.record import read_pointer
+from slipway.serving.model import LoadedModel, ModelSlot
+from slipway.serving.record import ServingRecord, read_pointer
 
 _POLL_SECONDS = 0.5
 _log = get_logger(__name__)
 
 
 class PointerFollower:
-    """Keeps a slot's model the one that a pointer file names.
+    """Keeps a slot's model the one that a pointer file names; `load` makes the model of a record.
 
     A version that cannot be loaded is logged and passed over: the model in service stays until the pointer names another.
     """
 
-    def __init__(self, slot: ModelSlot, pointer: Path, *, num_threads: int) -> None:
+    def __init__(
+        self,
+        slot: ModelSlot,
+        pointer: Path,
+        load: Callable[[ServingRecord], LoadedModel],
+        *,
+        count_reload: Callable[[Literal["loaded", "failed"]], None] | None = None,
+    ) -> None:
         self._slot = slot
         self._pointer = pointer
-        self._num_threads = num_threads
+        self._load = load
+        self._count = count_reload or (lambda _outcome: None)
         self._refused = ""
 
     async def run(self) -> None:
@@ -42,10 +52,12 @@ class PointerFollower:
             record = read_pointer(self._pointer)
             if (record.version, record.bundle_id) == (current.version, current.info.bundle_id):
                 return
-            model = load_model(Path(record.bundle_uri), name=current.name, version=record.version, num_threads=self._num_threads)
+            model = self._load(record)
         except (SlipwayError, OSError) as error:  # a version that is being removed while it is read, a full table of files
             self._refused = content
+            self._count("failed")
             _log.error("version_not_loaded", error=str(error), still_serving=current.version)
             return
         self._slot.swap(model)
+        self._count("loaded")
         _log.info("version_changed", model=model.name, version=model.version, previous=current.version)

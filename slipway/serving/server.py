@@ -1,118 +1,204 @@
 """The predictor as a process: load, listen, say so, follow the pointer, drain on SIGTERM."""
 
 import asyncio
-import os
-import signal
+import logging
 import socket
-import sys
-import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from slipway.errors import DeployError
 from slipway.log import get_logger
-from slipway.serving.app import create_app
+from slipway.serving.access import Access
+from slipway.serving.assembly import make_app, make_batch_options, make_grpc
+from slipway.serving.connection import BoundedConnection, ConnectionWatch
+from slipway.serving.ending import Ending, end_cleanly_on_signals, stop_when_stdin_closes
 from slipway.serving.follow import PointerFollower
-from slipway.serving.model import LoadedModel, ModelSlot, load_model
-from slipway.serving.record import read_pointer
+from slipway.serving.listening import bind, listen, raise_file_limit
+from slipway.serving.loading import Loader, Loading
+from slipway.serving.memory import return_large_blocks
+from slipway.serving.model import ModelSlot
+from slipway.serving.observe.observers import start_observation
+from slipway.serving.options import ServerOptions, load_options
+from slipway.serving.refusal import App
+from slipway.serving.tls import ServerTls
+from slipway.settings import Settings
 from slipway.storage.files import write_json
 
-_GRACE_SECONDS = 30
-_READ_BYTES = 1024
+if TYPE_CHECKING:
+    from slipway.serving.grpc.server import GrpcServer
+
+_HEADERS = [("x-content-type-options", "nosniff"), ("x-frame-options", "DENY"), ("referrer-policy", "no-referrer")]
+"""In every answer. The server's name and version are in none."""
+_TLS_GOODBYE_SECONDS = 1.0
+"""For a client to say that it has heard that the connection ends; many never do."""
+_OBSERVATION_SECONDS = 2.0
+"""For what the observers still have to write, in the end."""
 _log = get_logger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServerOptions:
-    """What to serve, and where. Either `bundle_dir`, `model_name` and `version`, or `pointer`."""
-
-    bundle_dir: Path | None = None
-    model_name: str = ""
-    version: str = ""
-    pointer: Path | None = None
-    """A `current.json` to take the model from and to follow."""
-    host: str = "127.0.0.1"
-    port: int = 8080
-    """0 takes a free one."""
-    port_file: Path | None = None
-    """Where to write host, port and process id once requests are answered."""
-    num_threads: int = 1
-    """Threads that one prediction may use."""
-    drain_seconds: float = 0.0
-    """How long to go on answering after SIGTERM, no longer ready: until everyone has heard that no request is to come here."""
-    until_stdin_closes: bool = False
-    """End when standard input closes, so that the process does not outlive the one that started it."""
-
-
-def run_server(options: ServerOptions) -> None:
+def run_server(options: ServerOptions, settings: Settings, *, loading: Loading | None = None) -> None:
     """Serve until SIGTERM or SIGINT, drain after SIGTERM, then answer what has begun and return.
 
+    `loading` is the first model where its loading has begun already.
+
     Raises:
-        BundleError: the bundle is altered or its model does not load.
+        BundleError: the bundle is missing or altered, or its model does not load.
+        ConfigError: the tokens or the TLS files cannot be used.
         DeployError: the pointer file is missing or damaged, or the port is taken.
+        StorageError: the bundle's object store cannot be reached.
     """
-    _end_cleanly_on_signals()
-    with _bind(options.host, options.port) as listener:
-        slot = ModelSlot(_load(options))
-        config = uvicorn.Config(
-            create_app(slot), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_GRACE_SECONDS
-        )
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(_serve(_Server(config, slot, options, listener), listener, slot, options))
+    end_cleanly_on_signals()
+    return_large_blocks()
+    raise_file_limit(options.max_connections)
+    access = Access(options)
+    tls = None if options.tls_certificate is None else ServerTls(options)
+    with bind(options.host, options.port) as listener:
+        loading = loading or Loading(Loader(options, settings))
+        with closing(loading.loader), closing(ModelSlot(loading.wait(), make_batch_options(options))) as slot:
+            observation = start_observation(options, slot, settings)
+            grpc = partial(make_grpc, options, slot, observation, access) if options.grpc_port >= 0 else None
+            app = make_app(options, slot, observation, access)
+            server = _Server(_make_config(options, app), slot, options, listener, tls, grpc)
+            background: list[Coroutine[Any, Any, None]] = [server.watch.run()]
+            if tls is not None:
+                background.append(tls.follow_files())
+            if options.pointer is not None:
+                count = None if observation.metrics is None else observation.metrics.count_reload
+                background.append(PointerFollower(slot, options.pointer, loading.loader.load_record, count_reload=count).run())
+            if options.until_stdin_closes:
+                stop_when_stdin_closes(server.stop)
+            try:
+                with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+                    runner.run(_serve(server, listener, background))
+            finally:
+                observation.close(_OBSERVATION_SECONDS)
 
 
-def serve_pointer(pointer: Path, *, host: str, port: int, num_threads: int = 1) -> None:
-    """Serve what a pointer file names, and follow it; see `run_server`."""
-    run_server(ServerOptions(pointer=pointer, host=host, port=port, num_threads=num_threads))
+def serve_pointer(pointer: Path, settings: Settings, arguments: Sequence[str] = ()) -> None:
+    """Serve what a pointer file names, and follow it; `arguments` are further ones of the predictor's command line."""
+    run_server(load_options(["--pointer", str(pointer), *arguments], settings), settings)
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens once it does."""
+    """uvicorn's server with bounded connections; it says where it listens once it does."""
 
-    def __init__(self, config: uvicorn.Config, slot: ModelSlot, options: ServerOptions, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        slot: ModelSlot,
+        options: ServerOptions,
+        listener: socket.socket,
+        tls: ServerTls | None,
+        make_grpc: "Callable[[], GrpcServer] | None",
+    ) -> None:
         super().__init__(config)
+        self.watch = ConnectionWatch(options, self.server_state)
         self._slot = slot
         self._options = options
         self._port: int = listener.getsockname()[1]
+        self._tls = tls
+        self._make_grpc = make_grpc
+        self._grpc: GrpcServer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending = Ending(options, drain=self._drain, stop=self.stop, hurry=self._hurry)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called by uvicorn on SIGTERM and SIGINT; a second signal ends the draining."""
-        drain_seconds = self._options.drain_seconds
-        if sig != signal.SIGTERM or not drain_seconds or self._slot.draining:
-            super().handle_exit(sig, frame)
-            return
-        self._slot.draining = True
-        timer = threading.Timer(drain_seconds, super().handle_exit, (sig, frame))
-        timer.daemon = True
-        timer.start()
+        """Called by uvicorn on SIGTERM and SIGINT."""
+        self._ending.handle_signal(sig, frame)
+
+    def stop(self) -> None:
+        """Take no more requests, and return from `serve` once those that have begun are answered."""
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        model = self._slot.current
-        url = f"http://{self._options.host}:{self._port}/v2/models/{model.name}"
-        _log.info("ready", model=model.name, version=model.version, url=url)
+        """Called by uvicorn with the bound socket."""
+        self._loop = loop = asyncio.get_running_loop()
+        for listener in sockets or []:
+            listen(listener)
+            self.servers = [
+                await loop.create_server(
+                    lambda: BoundedConnection(self.config, self.server_state, self.watch),
+                    sock=listener,
+                    ssl=None if self._tls is None else self._tls.context,
+                    backlog=self.config.backlog,
+                    ssl_handshake_timeout=None if self._tls is None else self._options.head_seconds,
+                    ssl_shutdown_timeout=None if self._tls is None else _TLS_GOODBYE_SECONDS,
+                )
+            ]
+        ports = {"port": self._port}
+        if self._make_grpc is not None:
+            self._grpc = self._make_grpc()
+            ports["grpc_port"] = await self._grpc.start()
+        self.started = True
+        self._say_ready(ports)
+        self._slot.warm_up()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn in the end: what has begun is answered, within the grace."""
+        async with asyncio.TaskGroup() as group:
+            if self._grpc is not None:
+                group.create_task(self._grpc.stop(self._options.grace_seconds))
+            await super().shutdown(sockets)
+        self.watch.cut_all()
+
+    def _drain(self) -> None:
+        self._slot.draining = True
+
+    def _hurry(self) -> None:
+        self.should_exit = self.force_exit = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.watch.cut_all)
+
+    def _say_ready(self, ports: Mapping[str, int]) -> None:
         if self._options.port_file is not None:
-            write_json(self._options.port_file, {"host": self._options.host, "port": self._port})
+            write_json(self._options.port_file, {"host": self._options.host, **ports})
+        model, engine = self._slot.current, self._slot.current.engine.info
+        scheme = "http" if self._tls is None else "https"
+        url = f"{scheme}://{self._options.host}:{self._port}/v2/models/{model.name}"
+        _log.info(
+            "ready",
+            model=model.name,
+            version=model.version,
+            url=url,
+            engine=f"{engine.name} {engine.version}",
+            device=engine.device,
+            precision=engine.precision,
+            threads=engine.num_threads,
+            reason=engine.reason,
+        )
 
 
-async def _serve(server: _Server, listener: socket.socket, slot: ModelSlot, options: ServerOptions) -> None:
-    if options.until_stdin_closes:
-        threading.Thread(target=_stop_when_stdin_closes, args=(server,), daemon=True).start()
-    async with _following(slot, options):
+def _make_config(options: ServerOptions, app: App) -> uvicorn.Config:
+    _tell_uvicorns_complaints()
+    return uvicorn.Config(
+        app,
+        interface="asgi3",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        headers=_HEADERS,
+        timeout_graceful_shutdown=options.grace_seconds,  # type: ignore[arg-type]  # it is only waited for
+    )
+
+
+async def _serve(server: _Server, listener: socket.socket, background: Sequence[Coroutine[Any, Any, None]]) -> None:
+    async with AsyncExitStack() as stack:
+        for work in background:
+            await stack.enter_async_context(_running(work))
         await server.serve(sockets=[listener])
 
 
 @asynccontextmanager
-async def _following(slot: ModelSlot, options: ServerOptions) -> AsyncIterator[None]:
-    if options.pointer is None:
-        yield
-        return
-    task = asyncio.create_task(PointerFollower(slot, options.pointer, num_threads=options.num_threads).run())
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
     try:
         yield
     finally:
@@ -121,44 +207,19 @@ async def _following(slot: ModelSlot, options: ServerOptions) -> AsyncIterator[N
             await task
 
 
-def _load(options: ServerOptions) -> LoadedModel:
-    if options.pointer is not None:
-        record = read_pointer(options.pointer)
-        return load_model(
-            Path(record.bundle_uri), name=record.model_name, version=record.version, num_threads=options.num_threads
-        )
-    if options.bundle_dir is None:
-        raise DeployError("Nothing to serve; accepted: a bundle's folder, or a pointer file.")
-    return load_model(options.bundle_dir, name=options.model_name, version=options.version, num_threads=options.num_threads)
+class _Complaints(logging.Handler):
+    """What uvicorn has to say of failures, as our own events."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, asyncio.CancelledError):
+            return  # what was cut off in the end: told by "grace_is_over"
+        _log.log(record.levelno, "server_failed", told=record.getMessage().strip(), exc_info=error)
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    # Head and body of an answer are two writes: without this the second waits 40 ms for the first to be acknowledged.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise DeployError(
-            f"Cannot listen on {host}, port {port}: {error.strerror}. Choose another port, or 0 for a free one."
-        ) from None
-    return listener
-
-
-def _end_cleanly_on_signals() -> None:
-    """Signals end the process with status 0. uvicorn takes them over while it serves, and raises them again afterwards."""
-
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        sys.exit(0)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, leave)
-
-
-def _stop_when_stdin_closes(server: uvicorn.Server) -> None:
-    while os.read(sys.stdin.fileno(), _READ_BYTES):  # unbuffered: a reader that holds sys.stdin's lock aborts the exit
-        pass
-    server.should_exit = True
+def _tell_uvicorns_complaints() -> None:
+    logger = logging.getLogger("uvicorn.error")
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    logger.handlers = [_Complaints()]

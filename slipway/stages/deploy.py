@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.config import Config
+from slipway.deploy.duration import check_time
 from slipway.deploy.promotion import Challenger, Deployment, SmokePolicy, deploy_challenger
 from slipway.deploy.targets import open_deploy_target
 from slipway.errors import DeployError
@@ -21,10 +22,12 @@ def run_deploy(parameters: Mapping[str, Any], bundle: str, evaluation: str, serv
     """Let the version that the gate let through serve; what serves then is written to `served`.
 
     Raises:
+        ConfigError: the settings let it take longer than the task may.
         DeployError: it was not promoted; the message says why, and what still serves.
     """
     config = config_from_parameters(parameters)
     with stage_session("deploy") as session:
+        check_time(config.deploy, session.settings.task_seconds)
         deployment = _deploy(config, Path(bundle), read_verdict(Path(evaluation)), session.settings)
         record = deployment.record
         session.cached = deployment.already_serving

@@ -84,7 +84,7 @@ def run_evaluate(
             "model_name": model_name,
             "registry": session.settings.mlflow_tracking_uri,
             "code": hash_sources(),
-            "packages": package_versions("matplotlib", "numpy", "onnxruntime", "scikit-learn", "scipy"),
+            "packages": package_versions("matplotlib", "numpy", "onnxruntime", "openvino", "scikit-learn", "scipy"),
         }
         outputs = {"evaluation": Path(evaluation), "report.html": Path(report), "summary.md": Path(summary)}
         facts = session.produce(

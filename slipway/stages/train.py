@@ -37,8 +37,9 @@ def run_train(parameters: Mapping[str, Any], *, dataset: str, bundle: str, train
             "dataset_id": dataset_id,
             "model": asdict(config.model),
             "train": describe_result(config.train),
+            "export": asdict(config.effective_export()),
             "code": hash_sources(),
-            "packages": package_versions("numpy", "onnx", "onnxruntime", "onnxscript", "torch", "torchvision"),
+            "packages": package_versions("numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "torch", "torchvision"),
         }
         outputs = {"bundle": Path(bundle), "training": Path(training)}
         training_key = hash_json(key)[:32]
@@ -50,6 +51,7 @@ def run_train(parameters: Mapping[str, Any], *, dataset: str, bundle: str, train
                 work_dir=place.work_dir,
                 model=config.model,
                 train=config.train,
+                export=config.effective_export(),
             )
             submission = Submission(job=job, training_key=training_key, dataset_uri=dataset_uri, work_uri=place.work_uri)
             return _train(config, submission, place.outputs["training"], session.settings)

@@ -16,14 +16,14 @@ from slipway.deploy.promotion import Challenger, Deployment, SmokePolicy, deploy
 from slipway.deploy.slo import SloPolicy
 from slipway.deploy.target import Candidate, Endpoint
 from slipway.export.bundle import read_bundle, read_info
-from slipway.serving.protocol import write_request
 from slipway.serving.record import ServingRecord
+from slipway.serving.wire.v2 import write_request
 from slipway.settings import Settings
 from slipway.storage.objects import ObjectStorage
 from slipway.tracking.registry import Lineage, ModelRegistry
 from slipway.tracking.runs import Tracker
 from tests.bundles import write_image_bundle
-from tests.integration.cluster import LiveCluster, wait_until
+from tests.integration.cluster import LiveCluster, Manifest, wait_until
 from tests.integration.kfp_run import built_images
 from tests.integration.pods import build_pod
 from tests.integration.tenants import Tenant
@@ -207,7 +207,20 @@ class SabotagedTarget(KServeTarget):
         self.restored_at = time.monotonic()
 
 
-class UnknownStoreTarget(KServeTarget):
+class AwaitedTarget(KServeTarget):
+    """Says how long it waited for a version that does not come."""
+
+    waited_seconds = 0.0
+
+    def open_endpoint(self, manifest: Manifest, record: ServingRecord, *, timeout_seconds: float) -> Endpoint:
+        begun = time.monotonic()
+        try:
+            return super().open_endpoint(manifest, record, timeout_seconds=timeout_seconds)
+        finally:
+            self.waited_seconds = time.monotonic() - begun
+
+
+class UnknownStoreTarget(AwaitedTarget):
     """Bundles lie where KServe has no initializer for."""
 
     def store_bundle(self, model_name: str, version: str, bundle_dir: Path) -> str:

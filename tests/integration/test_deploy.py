@@ -9,15 +9,26 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from slipway.deploy.inference_service import Replicas
 from slipway.deploy.kserve import KServeTarget
 from slipway.deploy.promotion import Challenger, Deployment, deploy_challenger
 from slipway.errors import DeployError
 from slipway.export.bundle import read_bundle, read_info
 from tests.integration.cluster import wait_until
-from tests.integration.deployment import EARLY_SECONDS, ONE, POLICY, SabotagedTarget, TimedTarget, UnknownStoreTarget, Yard
+from tests.integration.deployment import (
+    EARLY_SECONDS,
+    ONE,
+    POLICY,
+    AwaitedTarget,
+    SabotagedTarget,
+    TimedTarget,
+    UnknownStoreTarget,
+    Yard,
+)
 from tests.integration.tenants import Tenant
 from tests.slipway_home import SLIPWAY
 
@@ -163,19 +174,18 @@ def test_a_first_version_that_cannot_start_leaves_nothing_behind_and_is_given_up
     runtime = yard.cluster.get("servingruntime", "slipway", namespace.name)
     image = runtime["spec"]["containers"][0]["image"]
 
-    def fail_early(told: str, target: KServeTarget | None = None) -> None:
-        begun = time.monotonic()
+    def fail_early(told: str, kind: type[AwaitedTarget] = AwaitedTarget) -> None:
+        target = kind(yard.settings, yard.cluster.api, replicas=ONE)
         with pytest.raises(DeployError, match=rf"(?s){told}.*Nothing serves as {yard.model}"):
             yard.deploy(yard.bundle(), target)
-        assert time.monotonic() - begun < EARLY_SECONDS
+        assert target.waited_seconds < EARLY_SECONDS
         assert yard.champion is None
         wait_until("everything is gone", lambda: not yard.objects("deployments"), timeout_seconds=90)
 
     patch_runtime(yard, image=f"{image.rpartition(':')[0]}:never-built")
     fail_early("ImagePull|image")
     patch_runtime(yard, image=image)
-    unknown = UnknownStoreTarget(yard.settings, yard.cluster.api, replicas=ONE)
-    fail_early("KServe does not carry it out: .*minio://.* is of no supported scheme", unknown)
+    fail_early("KServe does not carry it out: .*minio://.* is of no supported scheme", UnknownStoreTarget)
     yard.cluster.kubectl("delete", "servingruntime", "slipway", f"--namespace={namespace.name}")
     fail_early("KServe does not take its specification: .*ServingRuntime 'slipway'")
 
@@ -297,6 +307,21 @@ def test_a_deployment_that_was_killed_with_a_broken_version_is_taken_back_by_the
     assert (record.previous.bundle_id, yard.champion) == (before.bundle_id, record.version)
 
 
+def test_another_number_of_replicas_reaches_what_serves_already_and_replaces_no_pod(yard: Yard) -> None:
+    serving = yard.serving
+    assert serving is not None
+    (pod,) = yard.objects("pods")
+    with TemporaryDirectory() as folder:
+        bundle = yard.target.read_bundle(serving, Path(folder) / "bundle")
+        for number in (2, 1):
+            target = KServeTarget(yard.settings, yard.cluster.api, replicas=Replicas(min=number, max=number))
+            assert yard.deploy(bundle.root, target).already_serving
+            wait_until(f"{number} pods", lambda number=number: len(yard.objects("pods")) == number, timeout_seconds=120)
+            if number > 1:
+                assert pod in yard.objects("pods")
+    assert yard.serving == serving
+
+
 def test_the_command_line_rolls_back_and_says_what_serves(yard: Yard) -> None:
     before = yard.serving
     assert before is not None
@@ -344,12 +369,13 @@ def test_a_split_gives_a_share_to_another_version_and_ends_without_a_trace(yard:
     split = (*command, "--graph-namespace", namespace)
     yard.slipway(*split, "--weight", "20")
     second = yard.cluster.get("inferenceservice", f"{yard.model}-b", namespace)
-    yard.slipway(*split, "--weight", "30")
+    yard.slipway(*command, "--weight", "30")
     steps = yard.cluster.get("inferencegraph", yard.model, namespace)["spec"]["nodes"]["root"]["steps"]
     assert [step["weight"] for step in steps] == [70, 30]
     again = yard.cluster.get("inferenceservice", f"{yard.model}-b", namespace)
     assert again["metadata"]["generation"] == second["metadata"]["generation"]
     assert yard.serving == serving
-    yard.slipway("split", yard.model, "--end", "--graph-namespace", namespace)
+    assert f"{yard.model} is not split any more" in yard.slipway("split", yard.model, "--end")
     wait_until("the split is gone", lambda: yard.objects("inferenceservices") == [yard.model], timeout_seconds=90)
     assert yard.objects("inferencegraphs") == []
+    assert f"{yard.model} was not split" in yard.slipway("split", yard.model, "--end")

@@ -21,7 +21,17 @@ IMPORTS = {
         "obstore",
     ),
     "trainer": ("slipway.stages.train", "slipway.training.run", "torchvision", "mlflow.tracking", "obstore"),
-    "predictor": ("slipway.serving.__main__", "onnxruntime"),
+    "predictor": (
+        "slipway.serving.__main__",
+        "slipway.serving.server",
+        "slipway.serving.grpc.server",
+        "slipway.serving.observe.payload_log",
+        "slipway.serving.observe.tracing",
+        "slipway.storage.objects",
+        "onnxruntime",
+        "slipway.engines.openvino",
+        "simplejpeg",
+    ),
 }
 LOOK = """
 import getpass, importlib, importlib.util, json, os, sys

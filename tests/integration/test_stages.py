@@ -21,7 +21,7 @@ import json, sys
 from pathlib import Path
 from slipway.deploy.bundles import fetch_bundle
 from slipway.serving.client import request_json
-from slipway.serving.protocol import write_request
+from slipway.serving.wire.v2 import write_request
 from slipway.settings import load_settings
 
 url, bundle_uri = sys.argv[1:]

@@ -159,6 +159,19 @@ def test_pods_that_a_quota_refuses_end_the_step_with_the_quotas_words(make_train
     assert "exceeded quota: tight" in parse_events(end.log)[-1]["message"]
 
 
+def test_a_training_of_which_a_quota_refuses_one_pod_ends_instead_of_waiting_for_it(make_training: MakeTraining) -> None:
+    training = make_training()
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "tight"}, "spec": {"hard": {"pods": "2"}}}
+    training.tenant.cluster.apply(quota, namespace=training.tenant.name)
+    training.launch("launcher")
+    end = training.await_end("launcher", timeout_seconds=90)
+    assert end.exit_code == 1
+    message = parse_events(end.log)[-1]["message"]
+    assert "has only 1 of 2 pods" in message
+    assert "exceeded quota: tight" in message
+    assert training.find_job() is None
+
+
 def test_a_failure_that_no_restart_mends_is_the_steps_own_message(make_training: MakeTraining) -> None:
     training = make_training(num_gpus=1)
     training.launch("launcher")
@@ -268,3 +281,39 @@ def test_two_runs_that_ask_for_one_training_at_once_share_its_pods(make_training
     assert result == same
     (job,) = training.tenant.cluster.api.batch.list_namespaced_job(training.tenant.name).items
     assert {owner.name for owner in job.metadata.owner_references} == {"one", "other"}
+
+
+def test_a_run_that_is_ended_does_not_end_the_other_that_shares_its_pods(make_training: MakeTraining, tmp_path: Path) -> None:
+    training = make_training(epochs=120)
+    training.launch("one", run_id="run-1")
+    training.await_event("one", "epoch", epoch=5)
+    training.launch("other", run_id="run-2")
+    training.await_event("other", "joining pods that another launcher has begun")
+    training.signal("one", "SIGTERM")
+    assert training.await_end("one").exit_code == 128 + 15
+    end = training.await_end("other", timeout_seconds=240)
+    assert end.exit_code == 0, end.log
+    events = parse_events(end.log)
+    assert [one for one in events if one["event"] == "the pods were deleted by someone else; beginning again, once"]
+    assert [one["finished_epochs"] for one in events if one["event"] == "training"][-1] >= 4, "from the last checkpoint"
+    assert len(training.fetch_curve(tmp_path)) == 120
+
+
+def test_a_job_without_a_service_gets_one_from_the_launcher_that_takes_it_over(
+    make_training: MakeTraining, tmp_path: Path
+) -> None:
+    training = make_training(epochs=120)
+    training.launch("first")
+    training.await_event("first", "epoch", epoch=5)
+    training.signal("first", "SIGUSR1")
+    training.await_end("first")
+    job = training.find_job()
+    assert job is not None
+    core, namespace = training.tenant.cluster.api.core, training.tenant.name
+    core.delete_namespaced_service(job.metadata.name, namespace)
+    training.launch("second")
+    end = training.await_end("second")
+    assert end.exit_code == 0, end.log
+    service = core.read_namespaced_service(job.metadata.name, namespace)
+    assert [owner.uid for owner in service.metadata.owner_references] == [job.metadata.uid]
+    assert len(training.fetch_curve(tmp_path)) == 120

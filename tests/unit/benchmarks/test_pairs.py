@@ -33,6 +33,14 @@ def test_a_goal_is_reached_by_the_median_with_the_lower_quartile_near_it(ratios,
     assert summarise(ratios, [False] * len(ratios)).reaches(3.0) is reached
 
 
+@pytest.mark.parametrize(
+    ("ratios", "stays"),
+    [([1.2] * 5, True), ([1.3] * 5, False), ([1.0, 1.0, 1.2, 1.3, 1.3], True), ([1.0, 1.0, 1.2, 1.5, 1.5], False)],
+)
+def test_a_limit_holds_for_the_median_with_the_upper_quartile_near_it(ratios, stays):
+    assert summarise(ratios, [False] * len(ratios)).stays_under(1.25) is stays
+
+
 @pytest.mark.parametrize(("peak_change", "foreign", "disturbed"), [(0.1, 0.01, False), (0.2, 0.01, True), (0.1, 0.2, True)])
 def test_a_pair_compares_rates_and_knows_when_the_machine_was_disturbed(peak_change, foreign, disturbed):
     ours, baseline = (Turn(seconds=seconds, facts={"images": images}) for seconds, images in ((2.0, 600), (4.0, 300)))

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from slipway.data.decoding import decode_image
 from slipway.errors import RequestError
 from slipway.export.signature import Signature, TensorSpec
-from slipway.serving.images import MEDIA_TYPES, parse_image
+from slipway.serving.wire.images import MEDIA_TYPES, ImageReader, parse_image
 
 
 def signature(*shape: int | None) -> Signature:
@@ -72,3 +73,38 @@ def test_a_damaged_file_is_decoded_or_refused(media_type, data):
     cut = data.draw(st.integers(0, len(content)))
     with contextlib.suppress(RequestError):
         parse_image(bytes(content[:cut]), COLOR)
+
+
+@settings(derandomize=True, max_examples=400, deadline=None)
+@given(
+    width=st.integers(1, 70),
+    height=st.integers(1, 70),
+    mode=st.sampled_from(["RGB", "L", "CMYK"]),
+    quality=st.integers(1, 95),
+    subsampling=st.sampled_from([0, 1, 2]),
+    progressive=st.booleans(),
+    orientation=st.sampled_from([None, 1, 3, 6, 8]),
+    min_side=st.sampled_from([None, 1, 3, 8, 17]),
+    seed=st.integers(0, 9),
+)
+def test_a_jpeg_gets_exactly_the_pixels_that_training_data_get(
+    width, height, mode, quality, subsampling, progressive, orientation, min_side, seed
+):
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    shape = (height, width) if mode == "L" else (height, width, len(mode))
+    image = Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8), mode=None if mode != "CMYK" else mode
+    )
+    body = encode(image, "image/jpeg", quality=quality, subsampling=subsampling, progressive=progressive, exif=exif)
+    expected = decode_image(io.BytesIO(body), min_side)
+    pixels = parse_image(body, COLOR, min_side=min_side)["image"][0]
+    np.testing.assert_array_equal(pixels, expected if expected.shape[2] == 3 else expected.repeat(3, axis=2))
+
+
+def test_all_images_of_a_request_share_one_bound_of_pixels():
+    reader = ImageReader(COLOR.inputs[0], max_pixels=100)
+    reader.read(encode(Image.new("RGB", (9, 9))), "The image")
+    with pytest.raises(RequestError, match="5 x 5 pixels, with those of the images before it; accepted: at most 100 in all"):
+        reader.read(encode(Image.new("RGB", (5, 5))), "The image")

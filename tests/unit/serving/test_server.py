@@ -14,8 +14,8 @@ from PIL import Image
 from slipway.errors import RequestError, ServerError
 from slipway.export.bundle import read_bundle
 from slipway.serving.client import predict_image, request_json
-from slipway.serving.protocol import write_request
 from slipway.serving.record import ServedVersion, ServingRecord, write_pointer
+from slipway.serving.wire.v2 import write_request
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +69,20 @@ def test_health_and_metadata_follow_the_open_inference_protocol(client, bundle):
         ("GET", "/v2/models/nope", {}, 404, "'nope' is not served here; accepted: colors"),
         ("GET", "/v2/models/colors/versions/8", {}, 404, "'8' of colors is not served here; accepted: 7"),
         ("POST", "/v2/models/nope/infer", {"content": b"{}"}, 404, "'nope'"),
-        ("GET", "/v1/models", {}, 404, "Not Found"),
-        ("GET", "/v2/models/colors/infer", {}, 405, "Method Not Allowed"),
+        ("GET", "/v3/models", {}, 404, "nothing at '/v3/models'"),
+        ("GET", "/v2/models/colors/infer", {}, 405, "accepted: POST, OPTIONS"),
         ("POST", "/v2/models/colors/infer", {"content": b"\xff\x00"}, 400, "not JSON"),
         ("POST", "/v2/models/colors/infer", {}, 400, "not JSON"),
         ("POST", "/v2/models/colors/infer", {"json": {"inputs": []}}, 400, "lacks image"),
         ("POST", "/v2/models/colors/infer", {"content": b"GIF89a", "headers": {"content-type": "image/gif"}}, 415, "image/png"),
-        ("POST", "/v2/models/colors/infer", {"files": {"image": b"x"}}, 415, "application/json"),
+        ("POST", "/v2/models/colors/infer", {"files": {"image": b"x"}}, 400, "not a JPEG, PNG or WebP image"),
+        (
+            "POST",
+            "/v2/models/colors/infer",
+            {"content": b"x", "headers": {"content-type": "application/xml"}},
+            415,
+            "application/json",
+        ),
         (
             "POST",
             "/v2/models/colors/infer",

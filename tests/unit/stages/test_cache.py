@@ -3,7 +3,10 @@ import time
 
 import pytest
 
+from slipway.errors import StorageError
+from slipway.settings import load_settings
 from slipway.stages.cache import StageCache
+from slipway.stages.state import SharedCache
 from slipway.storage.files import hash_json
 
 
@@ -107,3 +110,49 @@ def test_what_a_killed_process_staged_is_removed_by_the_next_one(cache, tmp_path
     abandoned.mkdir(parents=True)
     cache.produce("train", {}, {"model": tmp_path / "model", "note": tmp_path / "note"}, write_model([]))
     assert [entry.name for entry in (cache.cache_dir / "train").iterdir()] == [key]
+
+
+@pytest.fixture
+def pods(tmp_path):
+    """The caches of two pods, with a store in common."""
+    shared = SharedCache(settings=load_settings({"SLIPWAY_STATE_URI": str(tmp_path / "state")}))
+    return [
+        StageCache(cache_dir=tmp_path / name / "cache", work_dir=tmp_path / name / "work", shared=shared)
+        for name in ("one", "other")
+    ]
+
+
+def test_work_that_fails_because_another_pod_has_ended_it_takes_that_ones_result(pods, tmp_path):
+    """Whoever ends first removes the work that both share, under the feet of the other."""
+    one, other = pods
+    calls = []
+
+    def come_second(place):
+        outputs = {"model": tmp_path / "b" / "model", "note": tmp_path / "b" / "note"}
+        assert other.produce("train", {}, outputs, write_model(calls)) == ({"score": 1}, False)
+        raise StorageError("There is no checkpoint.")
+
+    outputs = {"model": tmp_path / "a" / "model", "note": tmp_path / "a" / "note"}
+    assert one.produce("train", {}, outputs, come_second) == ({"score": 1}, True)
+    assert (outputs["model"] / "weights").read_bytes() == b"w" * 10
+    assert len(calls) == 1
+
+
+def test_work_that_fails_on_the_store_with_no_result_of_another_pod_fails(pods, tmp_path):
+    def fail(place):
+        raise StorageError("The bucket is gone.")
+
+    with pytest.raises(StorageError, match="The bucket is gone"):
+        pods[0].produce("train", {}, {"note": tmp_path / "note"}, fail)
+
+
+def test_a_result_of_another_pod_that_does_not_hold_any_more_is_not_taken_for_failed_work(pods, tmp_path):
+    one, other = pods
+
+    def come_second(place):
+        other.produce("train", {}, {"model": tmp_path / "b" / "model", "note": tmp_path / "b" / "note"}, write_model([]))
+        raise StorageError("There is no checkpoint.")
+
+    outputs = {"model": tmp_path / "a" / "model", "note": tmp_path / "a" / "note"}
+    with pytest.raises(StorageError, match="no checkpoint"):
+        one.produce("train", {}, outputs, come_second, is_current=lambda facts: False)

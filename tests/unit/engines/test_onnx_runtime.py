@@ -5,9 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from slipway.engines.onnx_runtime import OnnxRuntimeEngine
 from slipway.errors import BundleError, RequestError
 from slipway.export.signature import Signature, TensorSpec
-from slipway.serving.engines import OnnxRuntimeEngine
 
 SIGNATURE = Signature(
     inputs=(

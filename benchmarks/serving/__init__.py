@@ -1,0 +1,1 @@
+"""The predictor's speed beside other servers that serve the same weights."""

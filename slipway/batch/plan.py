@@ -1,0 +1,150 @@
+"""What a batch prediction is made of: the same input, model and options give the same plan, and its shards the same answers.
+
+The output folder holds `plan.json` from the beginning, `shards/` and `errors/` as they come, `done/` with what each finished
+shard is, and `manifest.json` when all stand: what it lists is the output, each sample once.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from slipway.errors import BatchError, ConfigError, ObjectMissingError
+from slipway.storage.files import hash_json
+from slipway.storage.objects import ObjectStorage
+from slipway.storage.uri import join_uri
+
+PLAN_NAME = "plan.json"
+FORMAT_VERSION = 1
+
+Kind = Literal["images", "csv", "jsonl", "parquet"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """How the work is cut, and what may be wrong with it."""
+
+    shard_rows: int = 10_000
+    """Samples of a shard; a Parquet file is cut at its row groups."""
+    max_unreadable: float = 0.0
+    """Share of the samples that may be unreadable; more, and there is no manifest."""
+
+    def __post_init__(self) -> None:
+        if self.shard_rows < 1:
+            raise ConfigError(f"shard_rows is {self.shard_rows}; accepted: 1 or more.")
+        if not 0.0 <= self.max_unreadable <= 1.0:
+            raise ConfigError(f"max_unreadable is {self.max_unreadable}; accepted: a share from 0 to 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelReference:
+    """The one version that answers all of it."""
+
+    reference: str
+    """What names it for good: a bundle's URI, or NAME@VERSION."""
+    bundle_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Consecutive samples of one file."""
+
+    file: str
+    """Relative to the input."""
+    first_row: int = 0
+    num_rows: int = 1
+    start: int = 0
+    """Text: offset of the first byte. Parquet: the first row group."""
+    end: int = 0
+    """Text: offset after the last byte. Parquet: the row group after the last one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """What is predicted and written at once."""
+
+    number: int
+    pieces: tuple[Piece, ...]
+
+    @property
+    def num_rows(self) -> int:
+        """Samples."""
+        return sum(piece.num_rows for piece in self.pieces)
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"{self.number:06d}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All of a batch prediction."""
+
+    format_version: int = FORMAT_VERSION
+    plan_id: str = ""
+    """Hash of all the rest. Filled in by `seal`."""
+    input: str
+    kind: Kind
+    model: ModelReference
+    options: PlanOptions
+    content_id: str
+    """Hash of the input's listing: names, sizes and versions."""
+    shards: tuple[Shard, ...]
+
+    @property
+    def num_rows(self) -> int:
+        """Samples."""
+        return sum(shard.num_rows for shard in self.shards)
+
+    def seal(self) -> "Plan":
+        """The same with its id."""
+        return replace(self, plan_id=hash_json(asdict(replace(self, plan_id="")))[:32])
+
+
+def store_plan(storage: ObjectStorage, output: str, plan: Plan) -> None:
+    """Write the plan to the output folder, unless it is there.
+
+    Raises:
+        BatchError: the folder belongs to another plan.
+    """
+    try:
+        present = read_plan(storage, output)
+    except ObjectMissingError:
+        storage.write_bytes(join_uri(output, PLAN_NAME), json.dumps(asdict(plan)).encode())
+        return
+    if present.plan_id == plan.plan_id:
+        return
+    names = ("input", "kind", "model", "options", "content_id", "shards")
+    changed = [name for name in names if getattr(present, name) != getattr(plan, name)]
+    told = "the input's files" if "content_id" in changed else ", ".join(changed)
+    raise BatchError(
+        f"{output} holds another batch prediction: it differs in {told}. Choose another folder, or name what that was made with "
+        f"(model {present.model.reference}, input {present.input})."
+    )
+
+
+def read_plan(storage: ObjectStorage, output: str) -> Plan:
+    """The plan of an output folder.
+
+    Raises:
+        ObjectMissingError: there is none.
+        BatchError: it is damaged.
+    """
+    uri = join_uri(output, PLAN_NAME)
+    content = storage.read_bytes(uri)
+    try:
+        plan = _parse(json.loads(content))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BatchError(f"{uri} is damaged ({error!r}). Delete the folder, or choose another one.") from None
+    if plan.seal().plan_id != plan.plan_id:
+        raise BatchError(f"{uri} was altered. Delete the folder, or choose another one.")
+    return plan
+
+
+def _parse(content: dict[str, Any]) -> Plan:
+    shards = tuple(
+        Shard(number=shard["number"], pieces=tuple(Piece(**piece) for piece in shard["pieces"]))
+        for shard in content.pop("shards")
+    )
+    model, options = ModelReference(**content.pop("model")), PlanOptions(**content.pop("options"))
+    return Plan(**content, model=model, options=options, shards=shards)

@@ -1,0 +1,193 @@
+"""From a request for a prediction to its answer: which form it is in, what it asks for, what goes back."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from time import perf_counter
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from slipway.errors import RequestError
+from slipway.serving.app_options import AppOptions
+from slipway.serving.disconnects import CancelOnDisconnect
+from slipway.serving.exchange import Exchange, Wire
+from slipway.serving.http import HttpError, Receive, Request, Response, unpack_gzip
+from slipway.serving.model import LoadedModel, ModelSlot
+from slipway.serving.wire import v1, v2
+from slipway.serving.wire.images import MEDIA_TYPES, ImageReader, has_image_magic, require_image_spec, stack_images
+from slipway.serving.wire.request import InferRequest, SeveralParts, all_outputs, merge_outputs
+from slipway.serving.wire.rows import check_categories
+
+Outputs = dict[str, NDArray[Any]]
+Protocol = Literal["v1", "v2"]
+
+_JSON_TYPES = ("", "application/json", "application/x-www-form-urlencoded", "text/plain")
+_LARGE_ANSWER = 20_000
+"""Values above which an answer is written off the event loop."""
+_MAX_DIGITS = 9
+_MAX_DEADLINE_SECONDS = 86_400.0
+
+
+class Answering:
+    """Answers requests for predictions with the model in a slot."""
+
+    def __init__(self, slot: ModelSlot, options: AppOptions) -> None:
+        self._slot = slot
+        self._options = options
+
+    async def answer(
+        self, request: Request, receive: Receive, protocol: Protocol, model: LoadedModel, exchange: Exchange
+    ) -> tuple[Response, InferRequest, Outputs]:
+        """Read, predict, write; fills in the exchange.
+
+        Raises:
+            RequestError: the model does not take what was sent.
+            HttpError: the request is refused for its form.
+            Disconnected: the client went away.
+            OverloadedError, DeadlineError, PredictionError: see `ModelSlot.predict`.
+        """
+        exchange.deadline = _find_deadline(request, exchange, self._options.default_deadline_seconds)
+        parse, exchange.wire = self._choose_form(request, protocol, model)
+        is_packed = request.is_packed
+        body = await request.read_body(self._options.max_body_bytes)
+        parse = partial(_parse, parse, is_packed, self._options, model)
+        async with CancelOnDisconnect(receive):
+            wanted, outputs = await self._predict(model, exchange, parse, body)
+        if wanted.id is not None:
+            exchange.request_id = wanted.id
+        elif protocol == "v2" and b"x-request-id" in request.headers:
+            wanted = replace(wanted, id=exchange.request_id)
+        size = sum(array.size for array in outputs.values())
+        write = partial(_write, protocol, wanted, outputs, model)
+        response = await self._slot.decode(write) if size > _LARGE_ANSWER else write()
+        return response, wanted, outputs
+
+    async def _predict(
+        self, model: LoadedModel, exchange: Exchange, parse: Callable[[bytes], InferRequest], body: bytes
+    ) -> tuple[InferRequest, Outputs]:
+        begun = perf_counter()
+        try:
+            return await self._slot.decode_and_predict(model, exchange, len(body), parse, body)
+        except SeveralParts as several:
+            wanted = several.request
+            exchange.decode_seconds = perf_counter() - begun
+        exchanges = [replace(exchange) for _ in wanted.parts]
+        tasks = [
+            asyncio.ensure_future(self._slot.predict(model, part, own)) for part, own in zip(wanted.parts, exchanges, strict=True)
+        ]
+        try:
+            parts = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        exchange.num_samples = sum(own.num_samples for own in exchanges)
+        exchange.decoded_at = min(own.decoded_at for own in exchanges)
+        exchange.queue_seconds = max(own.queue_seconds for own in exchanges)
+        exchange.inference_seconds = max(own.inference_seconds for own in exchanges)
+        exchange.batch_size = max(own.batch_size for own in exchanges)
+        return wanted, merge_outputs(wanted, parts)
+
+    def _choose_form(
+        self, request: Request, protocol: Protocol, model: LoadedModel
+    ) -> tuple[Callable[[bytes], InferRequest], Wire]:
+        signature, rows = model.info.signature, self._options.rows
+        media_type = request.media_type
+        query = request.query(("top_k",))
+        top_k = _parse_top_k(query.get("top_k"))
+        json_size = request.count(b"inference-header-content-length")
+        if media_type in MEDIA_TYPES:
+            return partial(_parse_image, model, top_k), "image"
+        if media_type == "multipart/form-data":
+            return partial(_parse_form, model, top_k, request.header(b"content-type")), "image"
+        if protocol == "v2" and json_size is not None and media_type in ("application/octet-stream", *_JSON_TYPES):
+            return partial(v2.parse_request, signature=signature, json_size=json_size, policy=rows, top_k=top_k), "v2-binary"
+        if media_type == "application/octet-stream":
+            return partial(_parse_image_by_magic, model, top_k), "image"
+        if media_type not in _JSON_TYPES and not (media_type.startswith("application/") and media_type.endswith("+json")):
+            accepted = ", ".join(("application/json", *MEDIA_TYPES, "multipart/form-data"))
+            raise HttpError(415, f"Content-Type is {media_type[:60]!r}; accepted: {accepted}.")
+        if protocol == "v2":
+            return partial(v2.parse_request, signature=signature, policy=rows, top_k=top_k), "v2"
+        min_side = model.info.image_min_side
+        return partial(v1.parse_request, signature=signature, policy=rows, top_k=top_k, image_min_side=min_side), "v1"
+
+
+def _parse(
+    parse: Callable[[bytes], InferRequest],
+    is_packed: bool,
+    options: AppOptions,
+    model: LoadedModel,
+    body: bytes,
+) -> InferRequest:
+    """On a thread of the slot's."""
+    if is_packed:
+        body = unpack_gzip(body, options.max_body_bytes)
+    wanted = parse(body)
+    if options.rows.unknown_categories == "refuse":
+        for part in wanted.parts:
+            check_categories(part, model.info.categories, options.rows)
+    return wanted
+
+
+def _parse_image(model: LoadedModel, top_k: int, body: bytes) -> InferRequest:
+    signature = model.info.signature
+    spec = require_image_spec(signature)
+    image = ImageReader(spec, min_side=model.info.image_min_side).read(body, "The image")
+    return replace(stack_images([image], spec), outputs=all_outputs(signature, top_k=top_k), top_k=top_k)
+
+
+def _parse_image_by_magic(model: LoadedModel, top_k: int, body: bytes) -> InferRequest:
+    if not has_image_magic(body):
+        raise HttpError(
+            415,
+            "Content-Type is application/octet-stream, the body is no JPEG, PNG or WebP file, and the header "
+            "Inference-Header-Content-Length, which V2's binary tensors need, is missing; accepted: one of the two.",
+        )
+    return _parse_image(model, top_k, body)
+
+
+def _parse_form(model: LoadedModel, top_k: int, content_type: str, body: bytes) -> InferRequest:
+    from slipway.serving.wire.multipart import parse_images
+
+    signature = model.info.signature
+    request = parse_images(body, content_type, signature, min_side=model.info.image_min_side)
+    return replace(request, outputs=all_outputs(signature, top_k=top_k), top_k=top_k)
+
+
+def _write(protocol: Protocol, wanted: InferRequest, outputs: Outputs, model: LoadedModel) -> Response:
+    info = model.info
+    if protocol == "v1":
+        body = v1.write_response(wanted, outputs, signature=info.signature, class_names=info.class_names)
+        return Response(body=body)
+    body, json_size = v2.write_response(
+        wanted, outputs, signature=info.signature, name=model.name, version=model.version, class_names=info.class_names
+    )
+    if json_size is None:
+        return Response(body=body)
+    size = [(b"inference-header-content-length", b"%d" % json_size)]
+    return Response(body=body, media_type=b"application/octet-stream", headers=size)
+
+
+def _parse_top_k(text: str | None) -> int:
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdigit()) or len(text) > _MAX_DIGITS or int(text) < 1:
+        raise RequestError(f"top_k is {text[:60]!r} in the query; accepted: a whole number of classes, 1 or more.")
+    return int(text)
+
+
+def _find_deadline(request: Request, exchange: Exchange, default_seconds: float | None) -> float | None:
+    text = request.header(b"x-timeout-seconds")
+    if not text:
+        return None if default_seconds is None else exchange.received_at + default_seconds
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= _MAX_DEADLINE_SECONDS:
+        raise HttpError(
+            400, f"The header x-timeout-seconds is {text[:60]!r}; accepted: a number of seconds above 0, at most 86400."
+        )
+    return exchange.received_at + seconds

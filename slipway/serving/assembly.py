@@ -1,0 +1,65 @@
+"""From the options to the parts of the predictor."""
+
+from typing import TYPE_CHECKING
+
+from slipway.errors import ConfigError
+from slipway.serving.access import Access, GuardedApp
+from slipway.serving.app import create_app
+from slipway.serving.app_options import AppOptions
+from slipway.serving.batching import BatchOptions
+from slipway.serving.model import ModelSlot
+from slipway.serving.observe.observers import Observation
+from slipway.serving.options import ServerOptions
+from slipway.serving.refusal import App
+from slipway.serving.wire.rows import RowPolicy
+
+if TYPE_CHECKING:
+    from slipway.serving.grpc.server import GrpcServer
+
+
+def make_batch_options(options: ServerOptions) -> BatchOptions:
+    """What the slot is made with."""
+    return BatchOptions(
+        max_batch_size=options.max_batch_size,
+        max_queue_samples=options.max_queue_samples,
+        max_queue_bytes=options.max_queue_bytes,
+        num_workers=options.workers,
+    )
+
+
+def make_app_options(options: ServerOptions, observation: Observation) -> AppOptions:
+    """What all protocols have in common."""
+    metrics, tracing = observation.metrics, observation.tracing
+    return AppOptions(
+        max_body_bytes=options.max_body_bytes,
+        default_deadline_seconds=options.deadline_seconds,
+        rows=RowPolicy(unknown_columns=options.unknown_columns, unknown_categories=options.unknown_categories),
+        cors_origins=options.cors_origins,
+        docs=options.docs,
+        begin_trace=None if tracing is None else tracing.begin,
+        metrics=None if metrics is None else metrics.render,
+    )
+
+
+def make_app(options: ServerOptions, slot: ModelSlot, observation: Observation, access: Access) -> App:
+    """The ASGI application with all that stands before it."""
+    app = create_app(slot, options=make_app_options(options, observation), observers=observation.observers)
+    if observation.metrics is not None:
+        observation.metrics.watch(in_flight=lambda: slot.num_in_flight, refused=access.num_refused)
+    return app if access.is_open else GuardedApp(app, access)
+
+
+def make_grpc(options: ServerOptions, slot: ModelSlot, observation: Observation, access: Access) -> "GrpcServer":
+    """The same over gRPC; to be called on the event loop.
+
+    Raises:
+        ConfigError: gRPC is not installed.
+    """
+    try:
+        from slipway.serving.grpc.server import GrpcServer
+    except ImportError as error:
+        raise ConfigError(
+            f"--grpc-port needs gRPC, which is not installed here ({error}); accepted: -1, or the extra serve-grpc."
+        ) from None
+
+    return GrpcServer(options, make_app_options(options, observation), slot, access, observation.observers)

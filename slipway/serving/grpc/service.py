@@ -1,0 +1,215 @@
+"""The methods of the protocol over gRPC: who may ask, for what, and what they are told.
+
+Messages come and go as bytes: they are parsed by the threads that decode bodies, and one that is damaged is its sender's error.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from http import HTTPStatus
+from time import perf_counter
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+from numpy.typing import NDArray
+
+from slipway.errors import DeadlineError, NotServedError, RequestError
+from slipway.serving.access import Access
+from slipway.serving.app_options import AppOptions
+from slipway.serving.exchange import Exchange, Observer
+from slipway.serving.failures import Failure, describe_failure
+from slipway.serving.grpc import messages
+from slipway.serving.grpc.wire import GrpcRequest, decode, read_request, write_response
+from slipway.serving.http import choose_request_id
+from slipway.serving.model import LoadedModel, ModelSlot
+from slipway.serving.wire.metadata import describe_model, describe_server
+from slipway.serving.wire.rows import check_categories
+
+INFERENCE = "inference.GRPCInferenceService"
+HEALTH = "grpc.health.v1.Health"
+_PROBE, _PREDICTION = "/v2/health/live", "/v2/models/model/infer"
+"""What the methods are to `Access`."""
+_SERVING, _NOT_SERVING = 1, 2
+_CLIENT_CLOSED = 499
+_MAX_SENTENCE = 2000
+_CODES = {
+    HTTPStatus.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
+    HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
+    HTTPStatus.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
+    HTTPStatus.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    HTTPStatus.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    HTTPStatus.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+
+Context = Any
+"""grpc.aio.ServicerContext; the package has no types."""
+Method = Callable[[bytes, Context, Mapping[str, str]], Awaitable[bytes]]
+
+
+class _Failed(Exception):  # noqa: N818  # it is an answer
+    """A prediction that has been accounted for."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__()
+        self.failure = failure
+
+
+class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the package has no types
+    """Answers with whatever model a slot holds."""
+
+    def __init__(self, slot: ModelSlot, options: AppOptions, access: Access, observers: Sequence[Observer]) -> None:
+        self._slot = slot
+        self._options = options
+        self._access = access
+        self._observers = tuple(observers)
+        methods: dict[str, tuple[Method, str]] = {
+            f"/{INFERENCE}/ServerLive": (self._report_live, _PROBE),
+            f"/{INFERENCE}/ServerReady": (self._report_ready, _PROBE),
+            f"/{INFERENCE}/ModelReady": (self._report_model_ready, _PROBE),
+            f"/{INFERENCE}/ServerMetadata": (self._describe_server, _PREDICTION),
+            f"/{INFERENCE}/ModelMetadata": (self._describe_model, _PREDICTION),
+            f"/{INFERENCE}/ModelInfer": (self._infer, _PREDICTION),
+            f"/{HEALTH}/Check": (self._check_health, _PROBE),
+        }
+        # As streams of one message: who may not ask is refused before the message is read.
+        self._handlers = {
+            name: grpc.stream_unary_rpc_method_handler(partial(self._answer, name, method, path))
+            for name, (method, path) in methods.items()
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """See grpc.GenericRpcHandler."""
+        return self._handlers.get(handler_call_details.method)
+
+    async def _answer(self, name: str, method: Method, path: str, requests: AsyncIterator[bytes], context: Context) -> bytes:
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        refusal = self._access.find_refusal(
+            path,
+            authorization=metadata.get("authorization", ""),
+            address=_find_address(context.peer()),
+            has_certificate=bool(context.peer_identities()),
+        )
+        if refusal is not None:
+            failure = Failure(status=refusal.status, sentence=refusal.sentence, headers=refusal.headers)
+        else:
+            try:
+                return await method(await self._read_message(requests), context, metadata)
+            except _Failed as failed:
+                failure = failed.failure
+            except Exception as error:  # noqa: BLE001  # whatever it is, there is an answer to it, without a stack trace
+                failure = describe_failure(error, name)
+        trailing = [(key.decode(), value.decode()) for key, value in failure.headers]
+        code = _CODES.get(HTTPStatus(failure.status), grpc.StatusCode.INTERNAL)
+        context.set_trailing_metadata((*(context.trailing_metadata() or ()), *trailing))
+        context.set_code(code)
+        context.set_details(failure.sentence[:_MAX_SENTENCE])
+        return b""
+
+    async def _read_message(self, requests: AsyncIterator[bytes]) -> bytes:
+        try:
+            async with asyncio.timeout(self._options.default_deadline_seconds):
+                return await anext(requests)
+        except StopAsyncIteration:
+            raise RequestError("The call ended without a message; accepted: one.") from None
+        except TimeoutError:
+            raise DeadlineError("The message did not arrive in time.") from None
+
+    async def _report_live(self, _body: bytes, _context: Context, _metadata: Mapping[str, str]) -> bytes:
+        return _write(messages.ServerLiveResponse(live=True))
+
+    async def _report_ready(self, _body: bytes, _context: Context, _metadata: Mapping[str, str]) -> bytes:
+        return _write(messages.ServerReadyResponse(ready=not self._slot.draining))
+
+    async def _report_model_ready(self, body: bytes, _context: Context, _metadata: Mapping[str, str]) -> bytes:
+        self._find_model(decode(messages.ModelReadyRequest, body))
+        return _write(messages.ModelReadyResponse(ready=not self._slot.draining))
+
+    async def _describe_server(self, _body: bytes, _context: Context, _metadata: Mapping[str, str]) -> bytes:
+        return _write(messages.ServerMetadataResponse(**describe_server()))
+
+    async def _describe_model(self, body: bytes, _context: Context, _metadata: Mapping[str, str]) -> bytes:
+        model = self._find_model(decode(messages.ModelMetadataRequest, body))
+        described = describe_model(model.info, name=model.name, version=model.version, serving={})
+        described.pop("parameters")
+        return _write(messages.ModelMetadataResponse(**described))
+
+    async def _check_health(self, body: bytes, _context: Context, _metadata: Mapping[str, str]) -> bytes:
+        service = decode(messages.HealthCheckRequest, body).service
+        if service not in ("", INFERENCE):
+            raise NotServedError(f"Service {service[:200]!r} is not here; accepted: {INFERENCE}, or none.")
+        return _write(messages.HealthCheckResponse(status=_NOT_SERVING if self._slot.draining else _SERVING))
+
+    def _find_model(self, request: Any) -> LoadedModel:
+        model = self._slot.current
+        model.check_name(request.name, request.version or None)
+        return model
+
+    async def _infer(self, body: bytes, context: Context, metadata: Mapping[str, str]) -> bytes:
+        model = self._slot.current
+        exchange = Exchange(
+            request_id=choose_request_id(metadata.get("x-request-id")),
+            wire="grpc",
+            received_at=perf_counter(),
+            traceparent=metadata.get("traceparent", ""),
+            status=HTTPStatus.OK,
+        )
+        exchange.deadline = _find_deadline(context, exchange, self._options.default_deadline_seconds)
+        inputs: Mapping[str, NDArray[Any]] | None = None
+        outputs: Mapping[str, NDArray[Any]] | None = None
+        if self._options.begin_trace is not None:
+            self._options.begin_trace(exchange)
+        self._slot.num_in_flight += 1
+        try:
+            request, outputs = await self._slot.decode_and_predict(model, exchange, len(body), _read, model, self._options, body)
+            inputs = request.inputs
+            exchange.request_id = choose_request_id(request.wanted.id, exchange.request_id)
+            return write_response(
+                request,
+                outputs,
+                signature=model.info.signature,
+                name=model.name,
+                version=model.version,
+                class_names=model.info.class_names,
+            )
+        except asyncio.CancelledError:
+            exchange.status = _CLIENT_CLOSED
+            raise
+        except Exception as error:  # noqa: BLE001  # see `_answer`
+            failure = describe_failure(error, f"{INFERENCE}/ModelInfer")
+            exchange.status = failure.status
+            raise _Failed(failure) from None
+        finally:
+            self._slot.num_in_flight -= 1
+            context.set_trailing_metadata((("x-request-id", exchange.request_id), ("x-model-version", model.version)))
+            for observer in self._observers:
+                observer.observe(exchange, model, inputs, outputs)
+
+
+def _read(model: LoadedModel, options: AppOptions, body: bytes) -> GrpcRequest:
+    """On a thread of the slot's."""
+    message = decode(messages.ModelInferRequest, body)
+    model.check_name(message.model_name, message.model_version or None)
+    request = read_request(message, model.info.signature, options.rows)
+    if options.rows.unknown_categories == "refuse":
+        check_categories(request.inputs, model.info.categories, options.rows)
+    return request
+
+
+def _write(message: Any) -> bytes:
+    body: bytes = message.SerializeToString()
+    return body
+
+
+def _find_deadline(context: Context, exchange: Exchange, default_seconds: float | None) -> float | None:
+    seconds = context.time_remaining()
+    if seconds is None:
+        seconds = default_seconds
+    return None if seconds is None else exchange.received_at + seconds
+
+
+def _find_address(peer: str) -> str:
+    """The address in gRPC's `ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000`; "" for another kind of client."""
+    kind, _, rest = unquote(peer).partition(":")
+    return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""

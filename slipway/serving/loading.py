@@ -1,0 +1,79 @@
+"""Loading what is served, while the main thread gets the server ready: both take a good part of a cold start."""
+
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+from slipway.errors import SlipwayError
+from slipway.serving.model import LoadedModel, load_model
+from slipway.serving.options import ServerOptions
+from slipway.serving.record import ServingRecord, read_pointer
+from slipway.serving.source import local_bundle
+from slipway.settings import Settings
+
+
+class Loader:
+    """Makes models as the options say; what it copied from an object store lasts until it is closed."""
+
+    def __init__(self, options: ServerOptions, settings: Settings) -> None:
+        self._options = options
+        self._settings = settings
+        self._copies = ExitStack()
+
+    def load(self) -> LoadedModel:
+        """The model to begin with.
+
+        Raises:
+            BundleError: the bundle is missing or altered, or its model cannot be loaded.
+            DeployError: the pointer file is missing or damaged.
+            StorageError: the object store cannot be reached, or refuses.
+        """
+        if self._options.pointer is not None:
+            return self.load_record(read_pointer(self._options.pointer))
+        bundle_dir = self._copies.enter_context(local_bundle(self._options.bundle, self._settings))
+        return self._load(bundle_dir, self._options.name, self._options.version)
+
+    def load_record(self, record: ServingRecord) -> LoadedModel:
+        """The model that a pointer file names."""
+        return self._load(Path(record.bundle_uri), record.model_name, record.version)
+
+    def close(self) -> None:
+        """Remove the copies."""
+        self._copies.close()
+
+    def _load(self, bundle_dir: Path, name: str, version: str) -> LoadedModel:
+        options = self._options
+        return load_model(
+            bundle_dir,
+            name=name,
+            version=version,
+            num_threads=options.num_threads,
+            engine=options.engine,
+            precision=options.precision,
+            device=options.device,
+        )
+
+
+class Loading:
+    """A first model that a thread is loading."""
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+        self._model: LoadedModel | None = None
+        self._error: Exception | None = None
+        # A daemon: a signal ends the process while the model is read.
+        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> LoadedModel:
+        """The model, once it is there. Raises what `Loader.load` does."""
+        self._thread.join()
+        if self._model is None:
+            raise self._error or SlipwayError("The model was not loaded.")
+        return self._model
+
+    def _run(self) -> None:
+        try:
+            self._model = self.loader.load()
+        except Exception as error:  # noqa: BLE001 - it is raised again by who waits
+            self._error = error

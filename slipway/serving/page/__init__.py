@@ -1,0 +1,29 @@
+"""The page at / and /docs: drop an image or fill in a row, see the answer; and the list of all operations."""
+
+import base64
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+
+_INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)
+
+
+@cache
+def read_page() -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
+    """(the page, headers that let it run what stands in it and nothing else)."""
+    page = (Path(__file__).parent / "index.html").read_bytes()
+    hashes: dict[bytes, list[str]] = {b"script": [], b"style": []}
+    for kind, content in _INLINE.findall(page):
+        hashes[kind].append(f"'sha256-{base64.b64encode(hashlib.sha256(content).digest()).decode()}'")
+    policy = (
+        f"default-src 'none'; script-src {' '.join(hashes[b'script'])}; style-src {' '.join(hashes[b'style'])}; "
+        "connect-src 'self'; img-src blob: data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    )
+    return page, (
+        (b"content-security-policy", policy.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"cache-control", b"no-cache"),
+        (b"vary", b"accept"),
+    )

@@ -1,0 +1,90 @@
+"""TLS, and clients that show a certificate. The files are read again when they change, for connections from then on."""
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from slipway.errors import ConfigError
+from slipway.log import get_logger
+from slipway.serving.options import AccessOptions
+
+_LOOK_SECONDS = 5.0
+
+
+class ServerTls:
+    """A server's side of TLS, 1.2 or newer.
+
+    A client certificate is checked where it is shown; whether there must be one is decided by request (`access`), since the
+    kubelet's probes show none.
+
+    Raises:
+        ConfigError: a file is missing, or holds not what it should.
+    """
+
+    def __init__(self, options: AccessOptions, *, look_seconds: float = _LOOK_SECONDS) -> None:
+        self._options = options
+        self._look_seconds = look_seconds
+        self.context = _make_context()
+        self._load(self.context)
+
+    async def follow_files(self) -> None:
+        """Read the files again when they change, until cancelled."""
+        stamp = self._read_stamp()
+        while True:
+            await asyncio.sleep(self._look_seconds)
+            if (now := self._read_stamp()) == stamp:
+                continue
+            try:
+                self._load(_make_context())  # or the one in use would have half of what is there
+                self._load(self.context)
+            except ConfigError as error:  # one of two files is there: look again
+                get_logger(__name__).error("certificate_not_read", error=str(error))
+            else:
+                stamp = now
+                get_logger(__name__).info("certificate_read", file=str(self._options.tls_certificate))
+
+    @property
+    def _files(self) -> Sequence[Path]:
+        options = self._options
+        return [path for path in (options.tls_certificate, options.tls_key, options.tls_client_ca) if path is not None]
+
+    def _load(self, context: ssl.SSLContext) -> None:
+        options = self._options
+        try:
+            context.load_cert_chain(str(options.tls_certificate), options.tls_key, password=_no_password)
+            if options.tls_client_ca is not None:
+                context.load_verify_locations(cafile=options.tls_client_ca)
+                context.verify_mode = ssl.CERT_OPTIONAL
+        except (OSError, ValueError) as error:  # SSLError is an OSError
+            names = ", ".join(map(str, self._files))
+            raise ConfigError(
+                f"TLS cannot be set up from {names} ({error}); accepted: a certificate chain, its key without a password, "
+                "and authorities, all as PEM."
+            ) from None
+
+    def _read_stamp(self) -> Sequence[object]:
+        try:
+            return [(status.st_mtime_ns, status.st_ino) for status in (path.stat() for path in self._files)]
+        except OSError:
+            return []
+
+
+def describe_peer(transport: asyncio.BaseTransport) -> dict[str, Any]:
+    """ASGI's extensions for a connection: of TLS, who the client is by its certificate; {} without TLS."""
+    if transport.get_extra_info("sslcontext") is None:
+        return {}
+    certificate = transport.get_extra_info("peercert") or {}
+    subject = ",".join(f"{name}={value}" for part in certificate.get("subject", ()) for name, value in part)
+    return {"tls": {"client_cert_name": subject if certificate else None}}
+
+
+def _make_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _no_password() -> str:
+    return ""

@@ -1,0 +1,152 @@
+"""Uploaded image files as the input of a model: decoded as training data are."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from slipway.data.decoding import FORMATS, decode_image
+from slipway.data.images import Pixels, drop_equal_channels
+from slipway.errors import DataError, RequestError
+from slipway.export.signature import Signature, TensorSpec
+from slipway.serving.wire.request import InferRequest
+from slipway.serving.wire.tensors import Arrays
+
+MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp")
+MAX_PIXELS = 40_000_000
+"""Of all images of one request."""
+_IMAGE_RANK = 4
+_GREY, _COLOR = 1, 3
+_ORIENTATION = 0x0112
+_AS_STORED = (None, 1)
+_JPEG_FACTORS = (8, 4, 2, 1)
+
+
+def has_image_magic(body: bytes) -> bool:
+    """Whether a body begins as a JPEG, PNG or WebP file does."""
+    return body.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) or (body.startswith(b"RIFF") and body[8:12] == b"WEBP")
+
+
+def find_image_spec(signature: Signature) -> TensorSpec | None:
+    """The input of a model that takes one image; None for another model."""
+    spec = signature.inputs[0]
+    is_image = spec.dtype == "uint8" and len(spec.shape) == _IMAGE_RANK and spec.shape[3] in (_GREY, _COLOR)
+    return spec if len(signature.inputs) == 1 and is_image else None
+
+
+def parse_image(body: bytes, signature: Signature, *, min_side: int | None = None) -> dict[str, NDArray[Any]]:
+    """Decode one JPEG, PNG or WebP file into the inputs of a model that takes one image.
+
+    Raises:
+        RequestError: the model takes something else, or the file is not a readable image of at most 40 megapixels.
+    """
+    spec = require_image_spec(signature)
+    return {spec.name: ImageReader(spec, min_side=min_side).read(body, "The image")[None]}
+
+
+def require_image_spec(signature: Signature) -> TensorSpec:
+    """`find_image_spec`, or RequestError."""
+    spec = find_image_spec(signature)
+    if spec is None:
+        names = ", ".join(entry.name for entry in signature.inputs)
+        raise RequestError(f"The model does not take one image but {names}; accepted: a V1 or V2 request as application/json.")
+    return spec
+
+
+class ImageReader:
+    """Decodes the images of one request, which together have a bounded number of pixels."""
+
+    def __init__(self, spec: TensorSpec, *, min_side: int | None = None, max_pixels: int = MAX_PIXELS) -> None:
+        """`min_side` is the bundle's: large JPEGs are scaled down while they are decoded, never below it."""
+        self._spec = spec
+        self._min_side = min_side
+        self._max_pixels = max_pixels
+        self._pixels_left = max_pixels
+
+    def read(self, body: bytes, where: str) -> Pixels:
+        """One file as uint8 [height, width, channels], upright, with the channels and the size that the model takes.
+
+        Raises:
+            RequestError: it is no image, damaged, too large, or of another size.
+        """
+        try:
+            pixels = self._decode(body)
+        except DataError as error:
+            raise RequestError(f"{where} cannot be read: {error}.") from None
+        pixels = _match_channels(pixels, self._spec)
+        for axis, size, wanted in zip(("height", "width"), pixels.shape[:2], self._spec.shape[1:3], strict=True):
+            if wanted is not None and size != wanted:
+                raise RequestError(f"{where}'s {axis} is {size}; accepted: {wanted}.")
+        return pixels
+
+    def _decode(self, body: bytes) -> Pixels:
+        width, height, is_color_jpeg = _read_head(body)
+        if width * height > self._pixels_left:
+            more = "" if self._pixels_left == self._max_pixels else ", with those of the images before it"
+            raise DataError(f"it has {width} x {height} pixels{more}; accepted: at most {self._max_pixels} in all")
+        self._pixels_left -= width * height
+        if is_color_jpeg:
+            pixels = _decode_jpeg(body, width, height, self._min_side)
+            if pixels is not None:
+                return pixels
+        return decode_image(io.BytesIO(body), self._min_side, self._max_pixels)
+
+
+def stack_images(images: Sequence[Pixels], spec: TensorSpec) -> InferRequest:
+    """Images as samples: those of one size together."""
+    sizes: dict[tuple[int, ...], list[int]] = {}
+    for place, image in enumerate(images):
+        sizes.setdefault(image.shape, []).append(place)
+    parts: list[Arrays] = [{spec.name: _stack([images[place] for place in places])} for places in sizes.values()]
+    return InferRequest(parts=tuple(parts), places=tuple(map(tuple, sizes.values())))
+
+
+def _stack(images: Sequence[Pixels]) -> Pixels:
+    return images[0][np.newaxis] if len(images) == 1 else np.stack(images)
+
+
+def _read_head(body: bytes) -> tuple[int, int, bool]:
+    """(width, height, whether it is a colour JPEG that is stored upright).
+
+    Raises:
+        DataError: it is no image.
+    """
+    try:
+        with Image.open(io.BytesIO(body), formats=FORMATS) as image:
+            is_plain = image.format == "JPEG" and image.mode == "RGB" and image.getexif().get(_ORIENTATION) in _AS_STORED
+            return image.width, image.height, is_plain
+    except UnidentifiedImageError:
+        raise DataError("it is not a JPEG, PNG or WebP image") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise DataError(f"it has far too many pixels; accepted: at most {MAX_PIXELS} in all") from None
+    # Pillow's header and EXIF readers fail on damaged files in many ways, SyntaxError and struct.error among them.
+    except Exception as error:  # noqa: BLE001
+        raise DataError(f"it is damaged ({type(error).__name__}: {error})") from None
+
+
+def _decode_jpeg(body: bytes, width: int, height: int, min_side: int | None) -> Pixels | None:
+    """By libjpeg-turbo without Pillow around it, which takes half the time for the same pixels; None where it refuses."""
+    try:
+        import simplejpeg
+    except ImportError:  # in the pipeline's image; Pillow gives the same pixels
+        return None
+    factor = 1 if min_side is None else next(size for size in _JPEG_FACTORS if size <= max(min(width, height) // min_side, 1))
+    smallest = {"min_width": -(-width // factor), "min_height": -(-height // factor), "min_factor": factor} if factor > 1 else {}
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(body, "RGB", fastdct=False, fastupsample=False, **smallest)
+    except ValueError:
+        return None
+    return pixels
+
+
+def _match_channels(pixels: Pixels, spec: TensorSpec) -> Pixels:
+    """Grey for a model of grey images, three channels for one of colours."""
+    if spec.shape[3] == _COLOR:
+        return pixels if pixels.shape[2] == _COLOR else pixels.repeat(_COLOR, axis=2)
+    grey = drop_equal_channels(pixels)
+    if grey.shape[2] == _GREY:
+        return grey
+    return np.asarray(Image.fromarray(grey).convert("L"))[..., np.newaxis]

@@ -1,0 +1,308 @@
+"""What is wrong with a request is said in a sentence, with the status that is meant for it; the process is none the worse."""
+
+import base64
+import gzip
+import io
+import json
+import os
+import socket
+import struct
+import time
+import zlib
+from dataclasses import replace
+
+import httpx
+import pytest
+from PIL import Image
+
+from slipway.export.bundle import ColumnInfo, read_bundle, write_bundle
+from slipway.serving.wire.v2 import write_request
+from tests.bundles import write_table_bundle
+
+INFER, PREDICT = "/v2/models/model/infer", "/v1/models/model:predict"
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def client(predictor):
+    with httpx.Client(base_url=predictor.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def table(start_for_module, tmp_path_factory):
+    root = tmp_path_factory.mktemp("table") / "bundle"
+    write_table_bundle(root)
+    running = start_for_module(read_bundle(root).root, "--unknown-columns", "ignore", "--cors-origins", "https://shop.example")
+    with httpx.Client(base_url=running.url) as client:
+        yield client
+
+
+def make_png_bomb(width: int, height: int) -> bytes:
+    """A PNG of one bit a pixel whose rows are all black: a thousandth of what it decodes to, and less."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer = zlib.compressobj(9)
+    row = b"\0" * (1 + (width + 7) // 8)
+    rows = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def png(width: int = 4, height: int = 3) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height), (200, 0, 0)).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def refused(answer: httpx.Response, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    return answer.json()["error"]
+
+
+def test_an_image_of_gigapixels_is_refused_before_it_is_decoded(client, predictor):
+    gigapixels, bomb = make_png_bomb(20_000, 20_000), make_png_bomb(10_000, 8_000)
+    assert len(gigapixels) < 60_000
+    before = predictor.memory_bytes
+    for path in (INFER, PREDICT):
+        told = refused(client.post(path, content=bomb, headers={"content-type": "image/png"}), 400)
+        assert "10000 x 8000 pixels; accepted: at most 40000000" in told
+        told = refused(client.post(path, content=gigapixels, headers={"content-type": "image/png"}), 400)
+        assert "far too many pixels; accepted: at most 40000000" in told
+    told = refused(client.post(PREDICT, json={"instances": [{"b64": base64.b64encode(bomb).decode()}]}), 400)
+    assert "instances[0] cannot be read: it has 10000 x 8000 pixels" in told
+    assert "image 2 of the form (b.png) cannot be read" in refused(
+        client.post(INFER, files=[("f", ("a.png", png())), ("f", ("b.png", bomb))]), 400
+    )
+    assert predictor.memory_bytes - before < 64 * MIB
+
+
+def test_a_body_that_unpacks_to_too_much_is_refused_without_unpacking_it(client, predictor):
+    bomb = gzip.compress(b" " * (512 * MIB))
+    before = predictor.memory_bytes
+    told = refused(client.post(INFER, content=bomb, headers={"content-encoding": "gzip"}), 413)
+    assert "at most 33554432 bytes, also when unpacked" in told
+    assert predictor.memory_bytes - before < 128 * MIB
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status", "told"),
+    [
+        ({"content-encoding": "gzip"}, b"{}", 400, "not gzip, as Content-Encoding says"),
+        ({"content-encoding": "gzip"}, gzip.compress(b"{}" * 50)[:-12], 400, "gzip that breaks off"),
+        ({"content-encoding": "gzip"}, gzip.compress(b"{}") * 2, 400, "goes on after its end"),
+        ({"content-encoding": "br"}, b"{}", 415, "Content-Encoding is 'br'; accepted: gzip, or none"),
+        ({"content-type": "application/xml"}, b"<a/>", 415, "Content-Type is 'application/xml'; accepted: application/json"),
+        ({"content-type": "image/gif"}, b"GIF89a", 415, "accepted: application/json, image/jpeg"),
+        ({"content-type": "application/octet-stream"}, b"abc", 415, "Inference-Header-Content-Length"),
+        ({"inference-header-content-length": "-1"}, b"{}", 400, "is '-1'; accepted: a number of bytes"),
+        ({"inference-header-content-length": "9" * 30}, b"{}", 400, "accepted: a number of bytes"),
+        ({"inference-header-content-length": "2e1"}, b"{}", 400, "accepted: a number of bytes"),
+        ({"inference-header-content-length": "900"}, b"{}", 400, "is 900 and the body has 2 bytes"),
+        ({"inference-header-content-length": "0"}, b"{}", 400, "is 0 and the body has 2 bytes"),
+        ({"x-timeout-seconds": "soon"}, b"{}", 400, "x-timeout-seconds is 'soon'; accepted: a number of seconds"),
+        ({"content-type": "multipart/form-data"}, b"--x", 400, "names no boundary"),
+        ({"content-type": "multipart/form-data; boundary=x"}, b"--x\r\n", 400, "form breaks off"),
+        ({"content-type": "multipart/form-data; boundary=x"}, b"--x--\r\n", 400, "form holds no file|not multipart"),
+        ({}, b'{"inputs": ' + b"[" * 5000, 400, "not JSON"),
+        ({}, b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}", 400, "inputs is None"),
+        ({}, b'{"inputs": [], "inputs": []}', 400, "holds the key 'inputs' twice"),
+        ({}, b'{"inputs": "\xff"}', 400, "not JSON"),
+        ({}, b'{"inputs": [NaN]}', 400, "JSON has neither NaN nor Infinity"),
+        ({}, b"", 400, "not JSON"),
+    ],
+)
+def test_what_is_wrong_is_said(client, headers, body, status, told):
+    error = refused(client.post(INFER, content=body, headers=headers), status)
+    assert any(part in error for part in told.split("|")), error
+
+
+def test_a_header_that_says_two_things_is_refused(client):
+    headers = [("content-type", "image/png"), ("content-type", "application/json")]
+    assert "content-type stands twice" in refused(client.post(INFER, content=b"{}", headers=headers), 400)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", INFER, "POST, OPTIONS"),
+        ("PUT", PREDICT, "POST, OPTIONS"),
+        ("POST", "/v2/health/live", "GET, HEAD, OPTIONS"),
+        ("DELETE", "/v2/models/model", "GET, HEAD, OPTIONS"),
+    ],
+)
+def test_a_wrong_method_is_told_the_right_ones(client, method, path, allowed):
+    answer = client.request(method, path)
+    assert f"accepted: {allowed}" in refused(answer, 405)
+    assert answer.headers["allow"] == allowed
+    asked = client.options(path)
+    assert (asked.status_code, asked.headers["allow"], asked.content) == (204, allowed, b"")
+
+
+@pytest.mark.parametrize(
+    "path", ["/nope", "/v2/models/", "/v2/models/model/infer/x", "/v2/models/model/versions", "/v1/models/model:explain"]
+)
+def test_a_wrong_path_is_said(client, path):
+    answer = client.get(path)
+    assert answer.status_code == (200 if path == "/v2/models/" else 404)
+
+
+def test_head_is_get_without_the_body(client):
+    for path in ("/v2", "/v2/models/model", "/openapi.json"):
+        head, get = client.head(path), client.get(path)
+        assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(get.content)))
+
+
+def test_the_request_id_and_the_version_come_back(client, image_bundle):
+    body = write_request(image_bundle.golden[0].inputs, image_bundle.info.signature)
+    answer = client.post(INFER, content=body, headers={"x-request-id": "mine"})
+    assert (answer.headers["x-request-id"], answer.json()["id"], answer.headers["x-model-version"]) == ("mine", "mine", "1")
+    with_id = json.dumps({**json.loads(body), "id": "body's"}).encode()
+    answer = client.post(INFER, content=with_id, headers={"x-request-id": "head's"})
+    assert (answer.headers["x-request-id"], answer.json()["id"]) == ("body's", "body's")
+    answer = client.post(INFER, content=json.dumps({**json.loads(body), "id": "two\r\nlines"}).encode())
+    assert "\n" not in answer.headers["x-request-id"]
+    ids = {client.post(INFER, content=body).headers["x-request-id"] for _ in range(5)}
+    assert len(ids) == 5
+    assert "id" not in client.post(INFER, content=body).json()
+    assert client.post(INFER, content=b"{}", headers={"x-request-id": "bad"}).headers["x-request-id"] == "bad"
+
+
+def test_a_deadline_that_is_over_is_answered_so(client, image_bundle):
+    body = write_request(image_bundle.golden[0].inputs, image_bundle.info.signature)
+    assert "deadline" in refused(client.post(INFER, content=body, headers={"x-timeout-seconds": "1e-9"}), 504)
+    assert client.post(INFER, content=body, headers={"x-timeout-seconds": "30"}).status_code == 200
+
+
+def test_images_come_raw_as_a_form_and_packed_and_are_all_answered_alike(client):
+    direct = client.post(PREDICT, content=png(), headers={"content-type": "image/png"}).json()["predictions"][0]
+    unnamed = client.post(PREDICT, content=png(), headers={"content-type": "application/octet-stream"}).json()["predictions"][0]
+    form = client.post(PREDICT, files=[("f", ("a.png", png())), ("f", ("b.png", png(9, 9))), ("f", ("c.png", png()))]).json()
+    encoded = {"instances": [{"b64": base64.b64encode(png()).decode()}]}
+    packed = client.post(PREDICT, content=gzip.compress(json.dumps(encoded).encode()), headers={"content-encoding": "gzip"})
+    assert direct == unnamed == form["predictions"][0] == form["predictions"][2] == packed.json()["predictions"][0]
+    assert direct["label"] == "red"
+    assert len(form["predictions"]) == 3
+    tensors = client.post(f"{INFER}?top_k=1", files=[("f", ("a.png", png()))]).json()["outputs"][0]
+    assert (tensors["shape"], tensors["data"][0].split(":")[2]) == ([1, 1], "red")
+    assert "'first' is no file" in refused(client.post(PREDICT, data={"first": "1"}, files={"f": png()}), 400)
+    assert "'k' is not known in the query; accepted: top_k" in refused(client.post(f"{PREDICT}?k=1", content=png()), 400)
+
+
+def test_an_unknown_column_is_passed_over_where_the_option_says_so(table):
+    rows = {"instances": [{"age": 20, "city": "Oslo", "color": "red"}]}
+    assert table.post(PREDICT, json=rows).json()["predictions"][0]["label"] == "yes"
+    assert "does not take one image but age, city" in refused(
+        table.post(PREDICT, content=png(), headers={"content-type": "image/png"}), 400
+    )
+
+
+def test_only_pages_of_the_named_origins_may_read_the_answers(table, client):
+    asked = {
+        "origin": "https://shop.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type",
+    }
+    preflight = table.options(PREDICT, headers=asked)
+    assert preflight.status_code == 204
+    assert preflight.headers["access-control-allow-origin"] == "https://shop.example"
+    assert preflight.headers["access-control-allow-headers"] == "content-type"
+    answer = table.post(PREDICT, content=b"{}", headers={"origin": "https://shop.example"})
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (400, "https://shop.example")
+    assert "access-control-allow-origin" not in table.get("/v2", headers={"origin": "https://else.example"}).headers
+    assert "access-control-allow-origin" not in client.get("/v2", headers={"origin": "https://shop.example"}).headers
+
+
+def test_the_root_tells_a_probe_that_it_lives_and_shows_a_person_the_page(client):
+    assert client.get("/").json() == {"status": "alive"}
+    assert "<!doctype html>" in client.get("/", headers={"accept": "text/html,*/*"}).text
+    assert "<!doctype html>" in client.get("/docs", headers={"accept": "text/html"}).text
+
+
+def test_the_openapi_documents_own_examples_are_answered(client, table):
+    for asked in (client, table):
+        document = asked.get("/openapi.json").json()
+        assert document["openapi"] == "3.1.0"
+        tried = 0
+        for path, methods in document["paths"].items():
+            example = methods.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
+            if example is not None:
+                assert asked.post(path, json=example).status_code == 200
+                tried += 1
+            elif "get" in methods:
+                assert asked.get(path).status_code == 200
+        assert tried == 3
+
+
+def test_what_a_huge_image_took_is_given_back(start, image_bundle):
+    running = start(image_bundle.root)
+    huge, small = png(6_000, 6_000), png()
+    with httpx.Client(base_url=running.url, timeout=60, headers={"content-type": "image/png"}) as client:
+        assert client.post(PREDICT, content=small).status_code == 200
+        before = running.memory_bytes
+        for _ in range(6):
+            assert client.post(PREDICT, content=huge).status_code == 200
+        assert client.post(PREDICT, content=small).status_code == 200
+        deadline = time.monotonic() + 20
+        while running.memory_bytes - before > 160 * MIB and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert running.memory_bytes - before < 160 * MIB
+
+
+def test_a_client_that_leaves_before_its_answer_is_counted_and_not_waited_for(start, image_bundle):
+    running = start(image_bundle.root)
+    body = make_png_bomb(6_000, 6_000)
+    head = f"POST {PREDICT} HTTP/1.1\r\nhost: a\r\ncontent-type: image/png\r\ncontent-length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", running.port), timeout=30) as connection:
+        connection.sendall(head.encode() + body)
+        time.sleep(0.2)
+    deadline = time.monotonic() + 30
+    while 'status="499"' not in (figures := httpx.get(f"{running.url}/metrics").text) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert 'slipway_requests_total{protocol="image",status="499"} 1.0' in figures
+    assert "slipway_requests_in_flight 0.0" in figures
+    assert httpx.post(f"{running.url}{PREDICT}", content=png(), headers={"content-type": "image/png"}).status_code == 200
+
+
+def test_a_browser_may_ask_whether_it_may_send_a_token_without_sending_one(start, image_bundle):
+    token = "a-token-of-the-shop"
+    settings = {**os.environ, "SLIPWAY_SERVING_TOKEN": token}  # noqa: TID251
+    running = start(image_bundle.root, "--cors-origins", "https://shop.example", environment=settings)
+    asked = {
+        "origin": "https://shop.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization",
+    }
+    preflight = httpx.options(f"{running.url}{PREDICT}", headers=asked)
+    assert (preflight.status_code, preflight.headers["access-control-allow-headers"]) == (204, "authorization")
+    image = {"content": png(), "headers": {"content-type": "image/png"}}
+    assert httpx.post(f"{running.url}{PREDICT}", **image).status_code == 401
+    image["headers"]["authorization"] = f"Bearer {token}"
+    assert httpx.post(f"{running.url}{PREDICT}", **image).status_code == 200
+
+
+def test_a_category_that_training_did_not_see_is_refused_in_every_form_where_the_option_says_so(start, tmp_path):
+    write_table_bundle(tmp_path / "bundle")
+    bundle = read_bundle(tmp_path / "bundle")
+    columns = (ColumnInfo(name="age", minimum=0, maximum=90), ColumnInfo(name="city", categories=("Oslo", "Rome")))
+    write_bundle(bundle.root, replace(bundle.info, columns=columns), bundle.golden)
+    running = start(bundle.root, "--unknown-categories", "refuse")
+    tensors = [
+        {"name": "age", "datatype": "FP32", "shape": [1], "data": [20]},
+        {"name": "city", "datatype": "BYTES", "shape": [1], "data": ["Osla"]},
+    ]
+    with httpx.Client(base_url=running.url) as client:
+        rows = {"instances": [{"city": "Oslo"}, {"city": "Osla"}, {"city": None}]}
+        for answer in (client.post(PREDICT, json=rows), client.post(INFER, json={"inputs": tensors})):
+            assert "The column city holds 'Osla', which training did not see; accepted: Oslo, Rome (is 'Oslo' meant?)" in refused(
+                answer, 400
+            )
+        assert client.post(PREDICT, json={"instances": [{"city": "Rome"}, {"city": None}]}).status_code == 200
+        schema = client.get("/openapi.json").json()["paths"][PREDICT]["post"]["requestBody"]["content"]["application/json"][
+            "schema"
+        ]
+        row = schema["oneOf"][0]["properties"]["instances"]["items"]["properties"]
+        assert (row["city"]["examples"], row["age"]["examples"]) == (["Oslo", "Rome"], [0, 90])

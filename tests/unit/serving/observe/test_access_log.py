@@ -1,0 +1,93 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+from slipway.errors import ConfigError
+from slipway.serving.observe.access_log import AccessLog, AccessLogOptions
+from tests.unit.serving.observe.exchanges import make_exchange
+
+CLOSE_SECONDS = 20
+
+
+@pytest.fixture
+def log(events):
+    """Logs exchanges with given options, and gives the lines that came of them."""
+
+    def write(model, *exchanges, **options):
+        access_log = AccessLog(AccessLogOptions(**options))
+        access_log.start()
+        for exchange in exchanges:
+            access_log.observe(exchange, model, None, None)
+        assert access_log.close(CLOSE_SECONDS)
+        return events
+
+    return write
+
+
+def test_a_line_says_who_asked_what_came_of_it_and_where_the_time_went(log, image_model):
+    (line,) = log(image_model, make_exchange(request_id="abc", status=200), rate=1.0)
+    expected = {"event": "request", "request_id": "abc", "protocol": "v2", "status": 200, "model": "colors", "version": "7"}
+    assert expected.items() <= line.items()
+    assert (line["decode_ms"], line["queue_ms"], line["inference_ms"]) == (1.0, 2.0, 4.0)
+    assert line["total_ms"] > 0
+
+
+def test_failures_and_slow_requests_are_logged_whatever_the_share(log, image_model):
+    lines = log(
+        image_model,
+        make_exchange(request_id="well"),
+        make_exchange(request_id="refused", status=400),
+        make_exchange(request_id="failed", status=500),
+        make_exchange(request_id="slow", received_at=time.perf_counter() - 2.0),
+        rate=0.0,
+    )
+    assert [line["request_id"] for line in lines] == ["refused", "failed", "slow"]
+
+
+def test_about_the_share_that_was_asked_for_is_logged(log, image_model):
+    lines = log(image_model, *[make_exchange() for _ in range(2000)], rate=0.25)
+    assert 350 < len(lines) < 650
+
+
+def test_a_request_id_cannot_pass_for_a_line_of_its_own(log, image_model):
+    (line,) = log(image_model, make_exchange(request_id="a\nrequest status=200 " + "x" * 1000), rate=1.0)
+    assert line["request_id"].startswith("a\\nrequest")
+    assert len(line["request_id"]) < 200
+
+
+def test_a_log_that_nobody_reads_holds_up_no_request(tmp_path):
+    program = """
+import sys, time
+from pathlib import Path
+from slipway.log import configure_logging
+from slipway.serving.model import load_model
+from slipway.serving.observe.access_log import AccessLog, AccessLogOptions
+from tests.bundles import write_image_bundle
+from tests.unit.serving.observe.exchanges import make_exchange
+
+configure_logging("json")
+root = Path(sys.argv[1])
+write_image_bundle(root)
+model = load_model(root, name="colors", version="7")
+log = AccessLog(AccessLogOptions(rate=1.0))
+log.start()
+for _ in range(20_000):
+    log.observe(make_exchange(), model, None, None)
+print(log.num_dropped, log.close(0.1), flush=True)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "bundle")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            num_dropped, closed = process.stdout.readline().split()
+        finally:
+            process.kill()
+    assert int(num_dropped) > 0
+    assert closed == "False"
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.5])
+def test_a_share_that_is_none_is_refused(rate):
+    with pytest.raises(ConfigError, match="accepted: a number from 0"):
+        AccessLogOptions(rate=rate)
