@@ -247,9 +247,9 @@ def test_what_a_huge_image_took_is_given_back(start, image_bundle):
             assert client.post(PREDICT, content=huge).status_code == 200
         assert client.post(PREDICT, content=small).status_code == 200
         deadline = time.monotonic() + 20
-        while running.memory_bytes - before > 160 * MIB and time.monotonic() < deadline:
+        while running.memory_bytes - before > 320 * MIB and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert running.memory_bytes - before < 160 * MIB
+        assert running.memory_bytes - before < 320 * MIB
 
 
 def test_a_client_that_leaves_before_its_answer_is_counted_and_not_waited_for(start, image_bundle):
