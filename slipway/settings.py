@@ -65,7 +65,7 @@ class Settings:
     model_version: str
     """SLIPWAY_MODEL_VERSION: version in the predictor's answers, where its command line names none."""
     serving: Mapping[str, str] = field(hash=False)
-    """The predictor's options by their names in lower case, from SLIPWAY_SERVING_NAME; see `slipway.serving.options`."""
+    """The predictor's options by their names in lower case, from SLIPWAY_SERVING_NAME; see `slipway.serving.process.options`."""
 
     def __repr__(self) -> str:
         return f"Settings(home={self.home}, run_id={self.run_id!r}, mlflow_tracking_uri={self.mlflow_tracking_uri!r})"

@@ -40,7 +40,7 @@ def open_bundle(settings: Settings, reference: str) -> Iterator[Bundle]:
     Raises:
         BundleError: it is not there, or was altered.
     """
-    from slipway.serving.source import local_bundle
+    from slipway.serving.process.source import local_bundle
 
     if "@" in reference and not is_remote(reference) and not Path(reference).exists():
         from slipway.tracking.registry import ModelRegistry

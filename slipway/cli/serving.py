@@ -17,8 +17,8 @@ def serve(
     options: Annotated[list[str] | None, typer.Argument(metavar="[-- OPTION...]", help=_MORE_OPTIONS)] = None,
 ) -> None:
     """Serve what was deployed last, and follow later deployments and rollbacks. Ctrl-C ends it."""
+    from slipway.serving.process.server import serve_pointer
     from slipway.serving.record import find_model_name, pointer_path, read_pointer
-    from slipway.serving.server import serve_pointer
     from slipway.settings import load_settings
 
     settings = load_settings()

@@ -4,8 +4,8 @@ import sys
 
 from slipway.errors import ConfigError, SlipwayError
 from slipway.log import configure_logging
-from slipway.serving.ending import end_cleanly_on_signals, leave_now
-from slipway.serving.options import load_options
+from slipway.serving.process.ending import end_cleanly_on_signals, leave_now
+from slipway.serving.process.options import load_options
 from slipway.settings import load_settings
 
 
@@ -16,10 +16,10 @@ def main() -> int:
         settings = load_settings()
         configure_logging(settings.log_format)
         options = load_options(sys.argv[1:], settings)
-        from slipway.serving.loading import Loader, Loading
+        from slipway.serving.process.loading import Loader, Loading
 
         loading = Loading(Loader(options, settings))  # goes on while the server is imported
-        from slipway.serving.server import run_server
+        from slipway.serving.process.server import run_server
 
         run_server(options, settings, loading=loading)
     except ConfigError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from slipway.serving.model import LoadedModel
+    from slipway.serving.inference.model import LoadedModel
 
 Wire = Literal["v1", "v2", "v2-binary", "image", "grpc"]
 """The form that a request came in."""

@@ -16,7 +16,7 @@ from slipway.config import Config
 from slipway.doctor.checkup import run_checks
 from slipway.doctor.cluster import CHECKS as CLUSTER_CHECKS
 from slipway.overrides import apply_overrides
-from slipway.serving.options import load_options
+from slipway.serving.process.options import load_options
 from slipway.settings import load_settings
 from slipway.stages.record import RunRecord, StageRecord, summarize, utc_now, write_run, write_stage
 

@@ -23,7 +23,7 @@ IMPORTS = {
     "trainer": ("slipway.stages.train", "slipway.training.run", "torchvision", "mlflow.tracking", "obstore"),
     "predictor": (
         "slipway.serving.__main__",
-        "slipway.serving.server",
+        "slipway.serving.process.server",
         "slipway.serving.grpc.server",
         "slipway.serving.observe.payload_log",
         "slipway.serving.observe.tracing",

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from slipway.errors import ConfigError, RequestError
-from slipway.serving.access import Access, Rate, Tokens
 from slipway.serving.client import predict_image
-from slipway.serving.options import AccessOptions
-from slipway.serving.tls import ServerTls
+from slipway.serving.process.access import Access, Rate, Tokens
+from slipway.serving.process.options import AccessOptions
+from slipway.serving.process.tls import ServerTls
 from slipway.settings import child_environment
 from tests.servers.certificates import Authority
 from tests.serving.conftest import StartPredictor
@@ -366,8 +366,8 @@ def test_nothing_that_serves_can_run_code_from_a_file(path):
 def test_the_running_predictor_has_loaded_no_torch_and_no_pickle_of_its_own(image_bundle):
     code = (
         "import sys; from pathlib import Path\n"
-        "from slipway.serving.model import load_model\n"
-        "import slipway.serving.server\n"
+        "from slipway.serving.inference.model import load_model\n"
+        "import slipway.serving.process.server\n"
         "load_model(Path(sys.argv[1]), name='m', version='1')\n"
         "print([name for name in ('torch', 'joblib', 'dill', 'cloudpickle', 'kfp', 'mlflow', 'pyarrow') if name in sys.modules])"
     )

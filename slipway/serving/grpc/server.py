@@ -7,12 +7,12 @@ from grpc import aio
 
 from slipway.errors import ConfigError, DeployError
 from slipway.log import get_logger
-from slipway.serving.access import Access
-from slipway.serving.app_options import AppOptions
 from slipway.serving.exchange import Observer
 from slipway.serving.grpc.service import InferenceService
-from slipway.serving.model import ModelSlot
-from slipway.serving.options import ServerOptions
+from slipway.serving.http.app_options import AppOptions
+from slipway.serving.inference.model import ModelSlot
+from slipway.serving.process.access import Access
+from slipway.serving.process.options import ServerOptions
 
 _MAX_CALLS = 256
 """At a time; each may hold a message of the largest size."""

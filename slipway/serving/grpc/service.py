@@ -15,14 +15,14 @@ import grpc
 from numpy.typing import NDArray
 
 from slipway.errors import DeadlineError, NotServedError, RequestError
-from slipway.serving.access import Access
-from slipway.serving.app_options import AppOptions
 from slipway.serving.exchange import Exchange, Observer
-from slipway.serving.failures import Failure, describe_failure
 from slipway.serving.grpc import messages
 from slipway.serving.grpc.wire import GrpcRequest, decode, read_request, write_response
-from slipway.serving.http import choose_request_id
-from slipway.serving.model import LoadedModel, ModelSlot
+from slipway.serving.http.app_options import AppOptions
+from slipway.serving.http.messages import choose_request_id
+from slipway.serving.inference.model import LoadedModel, ModelSlot
+from slipway.serving.process.access import Access
+from slipway.serving.wire.failures import Failure, describe_failure
 from slipway.serving.wire.metadata import describe_model, describe_server
 from slipway.serving.wire.rows import check_categories
 

@@ -15,7 +15,7 @@ from slipway.serving.exchange import Exchange
 from slipway.serving.observe.sampling import Sampler, check_rate
 
 if TYPE_CHECKING:
-    from slipway.serving.model import LoadedModel
+    from slipway.serving.inference.model import LoadedModel
 
 _MAX_WAITING = 10_000
 _MAX_ID_CHARACTERS = 128

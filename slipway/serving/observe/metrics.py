@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-    from slipway.serving.model import LoadedModel
+    from slipway.serving.inference.model import LoadedModel
     from slipway.serving.observe.payload_files import PayloadCounts
 
 MAX_CLASSES = 100

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from slipway.log import get_logger
 from slipway.serving.exchange import Observer
-from slipway.serving.model import ModelSlot
+from slipway.serving.inference.model import ModelSlot
 from slipway.serving.observe.access_log import AccessLog, AccessLogOptions
 from slipway.serving.observe.metrics import Metrics
-from slipway.serving.options import ObservationOptions
+from slipway.serving.process.options import ObservationOptions
 from slipway.settings import Settings
 
 if TYPE_CHECKING:

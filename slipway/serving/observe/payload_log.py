@@ -21,7 +21,7 @@ from slipway.serving.observe.sampling import Sampler
 from slipway.storage.objects import ObjectStorage
 
 if TYPE_CHECKING:
-    from slipway.serving.model import LoadedModel
+    from slipway.serving.inference.model import LoadedModel
 
 
 class PayloadLog:

@@ -16,7 +16,7 @@ from slipway.export.signature import TensorSpec
 if TYPE_CHECKING:
     from arro3.core import Array, Table
 
-    from slipway.serving.model import LoadedModel
+    from slipway.serving.inference.model import LoadedModel
 
 SCHEMA_VERSION = "1"
 _PREFIX = "input."

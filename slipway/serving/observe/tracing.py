@@ -32,7 +32,7 @@ from slipway.serving.observe.sampling import check_rate
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
-    from slipway.serving.model import LoadedModel
+    from slipway.serving.inference.model import LoadedModel
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 _TRACE_BITS, _SPAN_BITS, _RANDOM_BITS = 128, 64, 56

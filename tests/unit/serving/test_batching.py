@@ -20,11 +20,11 @@ from slipway.errors import DeadlineError, OverloadedError, PredictionError, Requ
 from slipway.export.bundle import BundleInfo
 from slipway.export.golden import GoldenExample
 from slipway.export.signature import Signature, TensorSpec
-from slipway.serving.batching import BatchOptions
 from slipway.serving.exchange import Exchange
-from slipway.serving.model import LoadedModel, ModelSlot
-from slipway.serving.waiting import Line, Waiting
-from slipway.serving.warming import BatchSizes
+from slipway.serving.inference.batching import BatchOptions
+from slipway.serving.inference.model import LoadedModel, ModelSlot
+from slipway.serving.inference.waiting import Line, Waiting
+from slipway.serving.inference.warming import BatchSizes
 
 SIGNATURE = Signature(
     inputs=(

@@ -12,7 +12,7 @@ import pytest
 from slipway.errors import BundleError, NotServedError
 from slipway.export.bundle import read_bundle
 from slipway.serving.exchange import Exchange
-from slipway.serving.model import ModelSlot, load_model
+from slipway.serving.inference.model import ModelSlot, load_model
 
 NUM_SWAPS = 12
 ALLOWED_BYTES = 10 * 1024 * 1024

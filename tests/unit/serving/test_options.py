@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from slipway.errors import ConfigError
-from slipway.serving.option_values import flag_name, setting_name, show_default
-from slipway.serving.options import GROUPS, ServerOptions, load_options
+from slipway.serving.process.option_values import flag_name, setting_name, show_default
+from slipway.serving.process.options import GROUPS, ServerOptions, load_options
 from slipway.settings import load_settings
 
 PAGE = Path(__file__).parents[3] / "docs" / "predictor.md"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, MutableMapping
 import pytest
 import structlog.testing
 
-from slipway.serving.model import LoadedModel, ModelSlot, load_model
+from slipway.serving.inference.model import LoadedModel, ModelSlot, load_model
 from tests.bundles import write_image_bundle, write_table_bundle
 
 

@@ -62,7 +62,7 @@ def test_a_log_that_nobody_reads_holds_up_no_request(tmp_path):
 import sys, time
 from pathlib import Path
 from slipway.log import configure_logging
-from slipway.serving.model import load_model
+from slipway.serving.inference.model import load_model
 from slipway.serving.observe.access_log import AccessLog, AccessLogOptions
 from tests.bundles import write_image_bundle
 from tests.unit.serving.observe.exchanges import make_exchange

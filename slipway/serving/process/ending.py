@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from slipway.log import get_logger
-from slipway.serving.options import LifeOptions
+from slipway.serving.process.options import LifeOptions
 
 _HURRIED_SECONDS = 1.0
 _CLEAN_UP_SECONDS = 3.0

@@ -16,11 +16,11 @@ from slipway.errors import NotServedError
 from slipway.export.bundle import BundleInfo, read_bundle
 from slipway.export.golden import GoldenExample
 from slipway.export.precision import Precision
-from slipway.serving.batching import Batcher, BatchOptions
 from slipway.serving.exchange import Exchange
-from slipway.serving.golden import check_golden_examples
-from slipway.serving.waiting import Waiting
-from slipway.serving.warming import BatchSizes
+from slipway.serving.inference.batching import Batcher, BatchOptions
+from slipway.serving.inference.golden import check_golden_examples
+from slipway.serving.inference.waiting import Waiting
+from slipway.serving.inference.warming import BatchSizes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slipway.export.signature import Signature
-from slipway.serving.model import LoadedModel
+from slipway.serving.inference.model import LoadedModel
 from slipway.serving.wire.images import find_image_spec
 from slipway.serving.wire.rows import takes_columns
 from slipway.serving.wire.v2 import write_request

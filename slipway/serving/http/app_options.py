@@ -15,7 +15,7 @@ RenderMetrics = Callable[[str], tuple[bytes, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class AppOptions:
-    """See `slipway.serving.options` for where they are set."""
+    """See `slipway.serving.process.options` for where they are set."""
 
     max_body_bytes: int = MAX_BODY_BYTES
     """Of a request, also once it is unpacked."""

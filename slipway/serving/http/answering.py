@@ -10,11 +10,11 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from slipway.errors import RequestError
-from slipway.serving.app_options import AppOptions
-from slipway.serving.disconnects import CancelOnDisconnect
 from slipway.serving.exchange import Exchange, Wire
-from slipway.serving.http import HttpError, Receive, Request, Response, unpack_gzip
-from slipway.serving.model import LoadedModel, ModelSlot
+from slipway.serving.http.app_options import AppOptions
+from slipway.serving.http.disconnects import CancelOnDisconnect
+from slipway.serving.http.messages import HttpError, Receive, Request, Response, unpack_gzip
+from slipway.serving.inference.model import LoadedModel, ModelSlot
 from slipway.serving.wire import v1, v2
 from slipway.serving.wire.images import MEDIA_TYPES, ImageReader, has_image_magic, require_image_spec, stack_images
 from slipway.serving.wire.request import InferRequest, SeveralParts, all_outputs, merge_outputs

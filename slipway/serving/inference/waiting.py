@@ -1,6 +1,6 @@
 """What waits for the model: in order of arrival, in groups that can go together, bounded.
 
-The line is plain data: no threads, no clock. `slipway.serving.batching` owns the lock around it.
+The line is plain data: no threads, no clock. `slipway.serving.inference.batching` owns the lock around it.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ import numpy as np
 
 from slipway.errors import RequestError
 from slipway.serving.exchange import Exchange
-from slipway.serving.inference import Arrays, Outputs
+from slipway.serving.inference.joint import Arrays, Outputs
 
 if TYPE_CHECKING:
-    from slipway.serving.model import LoadedModel
+    from slipway.serving.inference.model import LoadedModel
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -17,8 +17,8 @@ from time import perf_counter
 from typing import Any
 
 from slipway.errors import DeadlineError, OverloadedError
-from slipway.serving.inference import Outputs, infer_together
-from slipway.serving.waiting import Batch, Line, Waiting
+from slipway.serving.inference.joint import Outputs, infer_together
+from slipway.serving.inference.waiting import Batch, Line, Waiting
 
 _SPEED_SMOOTHING = 0.2
 """Weight of the latest inference in the running estimate of the time that a sample takes."""

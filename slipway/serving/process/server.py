@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from slipway.log import get_logger
-from slipway.serving.access import Access
-from slipway.serving.assembly import make_app, make_batch_options, make_grpc
-from slipway.serving.connection import BoundedConnection, ConnectionWatch
-from slipway.serving.ending import Ending, end_cleanly_on_signals, stop_when_stdin_closes
-from slipway.serving.follow import PointerFollower
-from slipway.serving.listening import bind, listen, raise_file_limit
-from slipway.serving.loading import Loader, Loading
-from slipway.serving.memory import return_large_blocks
-from slipway.serving.model import ModelSlot
+from slipway.serving.inference.model import ModelSlot
 from slipway.serving.observe.observers import start_observation
-from slipway.serving.options import ServerOptions, load_options
-from slipway.serving.refusal import App
-from slipway.serving.tls import ServerTls
+from slipway.serving.process.access import Access
+from slipway.serving.process.assembly import make_app, make_batch_options, make_grpc
+from slipway.serving.process.connection import BoundedConnection, ConnectionWatch
+from slipway.serving.process.ending import Ending, end_cleanly_on_signals, stop_when_stdin_closes
+from slipway.serving.process.follow import PointerFollower
+from slipway.serving.process.listening import bind, listen, raise_file_limit
+from slipway.serving.process.loading import Loader, Loading
+from slipway.serving.process.memory import return_large_blocks
+from slipway.serving.process.options import ServerOptions, load_options
+from slipway.serving.process.refusal import App
+from slipway.serving.process.tls import ServerTls
 from slipway.settings import Settings
 from slipway.storage.files import write_json
 

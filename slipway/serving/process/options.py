@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from slipway.cores import count_cores
 from slipway.errors import ConfigError
-from slipway.serving.option_values import check_value, read_options
+from slipway.serving.process.option_values import check_value, read_options
 from slipway.settings import Settings
 
 MIB = 1024 * 1024

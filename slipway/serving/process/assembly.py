@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING
 
 from slipway.errors import ConfigError
-from slipway.serving.access import Access, GuardedApp
-from slipway.serving.app import create_app
-from slipway.serving.app_options import AppOptions
-from slipway.serving.batching import BatchOptions
-from slipway.serving.model import ModelSlot
+from slipway.serving.http.app import create_app
+from slipway.serving.http.app_options import AppOptions
+from slipway.serving.inference.batching import BatchOptions
+from slipway.serving.inference.model import ModelSlot
 from slipway.serving.observe.observers import Observation
-from slipway.serving.options import ServerOptions
-from slipway.serving.refusal import App
+from slipway.serving.process.access import Access, GuardedApp
+from slipway.serving.process.options import ServerOptions
+from slipway.serving.process.refusal import App
 from slipway.serving.wire.rows import RowPolicy
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 from slipway.errors import DeadlineError, NotServedError, OverloadedError, PredictionError, RequestError
 from slipway.log import get_logger
-from slipway.serving.http import HttpError
+from slipway.serving.http.messages import HttpError
 
 _log = get_logger(__name__)
 

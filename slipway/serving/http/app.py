@@ -7,12 +7,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from slipway.serving.answering import Answering, Protocol
-from slipway.serving.app_options import MAX_BODY_BYTES, AppOptions
-from slipway.serving.cors import Cors
 from slipway.serving.exchange import Exchange, Observer
-from slipway.serving.failures import describe_failure
-from slipway.serving.http import (
+from slipway.serving.http.answering import Answering, Protocol
+from slipway.serving.http.app_options import MAX_BODY_BYTES, AppOptions
+from slipway.serving.http.cors import Cors
+from slipway.serving.http.messages import (
     Disconnected,
     HttpError,
     Receive,
@@ -24,9 +23,10 @@ from slipway.serving.http import (
     error_response,
     json_response,
 )
-from slipway.serving.model import LoadedModel, ModelSlot
-from slipway.serving.page import read_page
-from slipway.serving.routes import Operation, Route, find_route
+from slipway.serving.http.page import read_page
+from slipway.serving.http.routes import Operation, Route, find_route
+from slipway.serving.inference.model import LoadedModel, ModelSlot
+from slipway.serving.wire.failures import describe_failure
 from slipway.serving.wire.metadata import describe_model, describe_server
 from slipway.serving.wire.request import merge_inputs
 
@@ -164,7 +164,7 @@ class Application:
         return Response(body=page, media_type=b"text/html; charset=utf-8", headers=list(headers))
 
     def _describe_interface(self, _request: Request, _route: Route) -> Response:
-        from slipway.serving.openapi import write_document
+        from slipway.serving.http.openapi import write_document
 
         model = self._slot.current
         if self._document is None or self._document[0] is not model:

@@ -5,10 +5,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from slipway.errors import SlipwayError
-from slipway.serving.model import LoadedModel, load_model
-from slipway.serving.options import ServerOptions
+from slipway.serving.inference.model import LoadedModel, load_model
+from slipway.serving.process.options import ServerOptions
+from slipway.serving.process.source import local_bundle
 from slipway.serving.record import ServingRecord, read_pointer
-from slipway.serving.source import local_bundle
 from slipway.settings import Settings
 
 

@@ -7,9 +7,9 @@ import orjson
 from numpy.typing import NDArray
 
 from slipway import __version__
-from slipway.serving.model import LoadedModel
-from slipway.serving.openapi_examples import find_inputs, write_v1_example, write_v2_example
-from slipway.serving.openapi_schemas import ERROR, Schema, v1_request, v1_response, v2_request, v2_response
+from slipway.serving.http.openapi_examples import find_inputs, write_v1_example, write_v2_example
+from slipway.serving.http.openapi_schemas import ERROR, Schema, v1_request, v1_response, v2_request, v2_response
+from slipway.serving.inference.model import LoadedModel
 from slipway.serving.wire.images import MEDIA_TYPES, find_image_spec
 
 _ERRORS = {

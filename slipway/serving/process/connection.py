@@ -13,9 +13,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from slipway.serving.options import ClientLimits
-from slipway.serving.refusal import OnlyProbes, Refusal
-from slipway.serving.tls import describe_peer
+from slipway.serving.process.options import ClientLimits
+from slipway.serving.process.refusal import OnlyProbes, Refusal
+from slipway.serving.process.tls import describe_peer
 
 NUM_RESERVED = 16
 """Connections above the limit that are still taken, so that probes are answered; anything else gets 503 there."""

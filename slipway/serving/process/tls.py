@@ -8,7 +8,7 @@ from typing import Any
 
 from slipway.errors import ConfigError
 from slipway.log import get_logger
-from slipway.serving.options import AccessOptions
+from slipway.serving.process.options import AccessOptions
 
 _LOOK_SECONDS = 5.0
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from slipway.errors import ConfigError
 from slipway.log import get_logger
-from slipway.serving.options import AccessOptions
-from slipway.serving.refusal import App, Refusal, is_probe
+from slipway.serving.process.options import AccessOptions
+from slipway.serving.process.refusal import App, Refusal, is_probe
 
 MIN_TOKEN_CHARACTERS = 16
 _LOOK_SECONDS = 1.0

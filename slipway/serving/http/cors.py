@@ -1,6 +1,6 @@
 """Which pages of other origins may read the answers (CORS). None, unless the options name some."""
 
-from slipway.serving.http import Response, Scope
+from slipway.serving.http.messages import Response, Scope
 
 _MAX_AGE_SECONDS = b"600"
 _EXPOSED = b"x-request-id, x-model-version, inference-header-content-length, retry-after, server-timing"

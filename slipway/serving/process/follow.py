@@ -7,7 +7,7 @@ from typing import Literal
 
 from slipway.errors import SlipwayError
 from slipway.log import get_logger
-from slipway.serving.model import LoadedModel, ModelSlot
+from slipway.serving.inference.model import LoadedModel, ModelSlot
 from slipway.serving.record import ServingRecord, read_pointer
 
 _POLL_SECONDS = 0.5

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 from types import TracebackType
 
-from slipway.serving.http import Disconnected, Receive
+from slipway.serving.http.messages import Disconnected, Receive
 
 _IMPATIENT_SECONDS = 0.05
 """After which it is worth knowing whether the client still waits."""

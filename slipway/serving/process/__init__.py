@@ -1,0 +1,1 @@
+"""The predictor as a process: options, life, connections, who may ask."""
