@@ -70,14 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         config = load_config(options.preset, options.overrides)
+        images = choose_images(options.registry, options.image_tag)
+        digests = {
+            "training.yaml": compile_training(config, options.output / "training.yaml", images),
+            "batch-prediction.yaml": compile_batch_prediction(options.output / "batch-prediction.yaml", images),
+        }
     except ConfigError as error:
         print(f"compile: {error}", file=sys.stderr)  # noqa: T201 - this module is a command
         return 2
-    images = choose_images(options.registry, options.image_tag)
-    digests = {
-        "training.yaml": compile_training(config, options.output / "training.yaml", images),
-        "batch-prediction.yaml": compile_batch_prediction(options.output / "batch-prediction.yaml", images),
-    }
     for name, digest in digests.items():
         print(f"{options.output / name}  sha256:{digest[:16]}")  # noqa: T201
     return 0

@@ -8,6 +8,7 @@ from pipelines.images import ImageKind, Images
 from pipelines.ir import HASH_PLACEHOLDER, HASH_VARIABLE
 from slipway.config import DeployConfig, TrainConfig
 from slipway.deploy.duration import count_longest_seconds
+from slipway.errors import ConfigError
 from slipway.launch.worker_pod import SHARED_MEMORY, WorkerNeeds
 from slipway.placement import parse_node_selector, parse_tolerations
 
@@ -55,6 +56,8 @@ INGEST = Resources(image="pipeline", cpu="2", memory="4Gi", timeout_seconds=3600
 PREPROCESS = Resources(image="pipeline", cpu="2", memory="4Gi", timeout_seconds=3600)
 TRAIN = Resources(image="trainer", cpu="4", memory="16Gi", timeout_seconds=24 * 3600)
 """Where training has pods of its own, each of them gets this."""
+PROCESS_MEMORY_GIB = 4
+"""Of that memory, what shared memory leaves to the processes themselves."""
 LAUNCH = Resources(image="trainer", cpu="1", memory="2Gi", timeout_seconds=TRAIN.timeout_seconds)
 """The train task then: it waits."""
 EVALUATE = Resources(image="pipeline", cpu="2", memory="4Gi", timeout_seconds=3600, caching=False)
@@ -126,9 +129,20 @@ def describe_worker(train: TrainConfig) -> WorkerNeeds:
         resources={"requests": {"cpu": CPU_REQUEST, "memory": MEMORY_REQUEST, **gpus}, "limits": {**limits, **gpus}},
         tolerations=_list_tolerations(train),
         node_selector=parse_node_selector(train.node_selector),
-        shared_memory=f"{train.shared_memory_gib}Gi" if train.shared_memory_gib else "",
+        shared_memory=_size_shared_memory(train),
         timeout_seconds=TRAIN.timeout_seconds - LAUNCHER_MARGIN_SECONDS,
     )
+
+
+def _size_shared_memory(train: TrainConfig) -> str:
+    """Size of /dev/shm; "" where the settings leave it open."""
+    most = int(TRAIN.memory.removesuffix("Gi")) - PROCESS_MEMORY_GIB
+    if train.shared_memory_gib > most:
+        raise ConfigError(
+            f"train.shared_memory_gib is {train.shared_memory_gib}; accepted: 0 to {most}. What lies in /dev/shm counts against the "
+            f"{TRAIN.memory} of memory that the pod may use, and its processes need {PROCESS_MEMORY_GIB}Gi of them."
+        )
+    return f"{train.shared_memory_gib}Gi" if train.shared_memory_gib else ""
 
 
 def _list_tolerations(train: TrainConfig) -> tuple[dict[str, str], ...]:
@@ -144,7 +158,7 @@ def _apply_placement(task: dsl.PipelineTask, train: TrainConfig) -> None:
         volume_name="dshm",
         mount_path="/dev/shm",  # noqa: S108
         medium="Memory",
-        size_limit=f"{train.shared_memory_gib}Gi" if train.shared_memory_gib else SHARED_MEMORY,
+        size_limit=_size_shared_memory(train) or SHARED_MEMORY,
     )
     if train.num_gpus > 0:
         task.set_accelerator_type(GPU).set_accelerator_limit(train.num_gpus)

@@ -3,28 +3,35 @@
 import importlib
 import logging
 import sys
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
 
 from slipway.settings import LogFormat
 
 if TYPE_CHECKING:
     import structlog
-else:
+
+
+def _import_structlog() -> ModuleType:
+    """At first use: with asyncio, which it needs, it takes a good part of the time in which a process starts."""
+    if (loaded := sys.modules.get("structlog")) is not None:
+        return loaded
     # structlog imports rich for tracebacks that it is not asked for here: a third of the time that the predictor's imports take.
-    _rich = sys.modules.get("rich")
-    sys.modules["rich"] = None
+    rich = sys.modules.get("rich")
+    sys.modules["rich"] = None  # type: ignore[assignment]
     try:
-        structlog = importlib.import_module("structlog")
+        return importlib.import_module("structlog")
     finally:
-        if _rich is None:
+        if rich is None:
             del sys.modules["rich"]
         else:
-            sys.modules["rich"] = _rich
+            sys.modules["rich"] = rich
 
 
 def configure_logging(log_format: LogFormat) -> None:
     """Send events to standard error; call once at the start of a process."""
-    renderer: structlog.typing.Processor = (
+    structlog = _import_structlog()
+    renderer = (
         structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
@@ -41,7 +48,19 @@ def configure_logging(log_format: LogFormat) -> None:
     )
 
 
-def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
+class _Logger:
+    """Stands for structlog's logger, which is imported with the first event."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._logger: Any = None
+
+    def __getattr__(self, attribute: str) -> Any:
+        if self._logger is None:
+            self._logger = _import_structlog().get_logger(module=self._name)
+        return getattr(self._logger, attribute)
+
+
+def get_logger(name: str) -> "structlog.typing.FilteringBoundLogger":
     """A logger whose events carry the module's name."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(module=name)
-    return logger
+    return cast("structlog.typing.FilteringBoundLogger", _Logger(name))

@@ -14,10 +14,15 @@ def parse_node_selector(text: str) -> dict[str, str]:
     """The labels of `train.node_selector`: `KEY=VALUE`, several with commas between; "" for none.
 
     Raises:
-        ConfigError: it is of another form.
+        ConfigError: it is of another form, or names a label twice.
     """
     found = [_match(_LABEL, part, "train.node_selector", "KEY=VALUE[,KEY=VALUE], such as pool=training") for part in _split(text)]
-    return {one["key"]: one["value"] for one in found}
+    labels = {one["key"]: one["value"] for one in found}
+    if len(labels) < len(found):
+        raise ConfigError(
+            f"train.node_selector has {text!r}, which names a label twice; a node has one value of each. Name each label once."
+        )
+    return labels
 
 
 def parse_tolerations(text: str) -> tuple[dict[str, str], ...]:

@@ -121,7 +121,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         home=home,
         run_id=env.get("SLIPWAY_RUN_ID", ""),
         ir_hash=env.get("SLIPWAY_IR_HASH", ""),
-        runner_pid=int(env.get("SLIPWAY_RUNNER_PID", "0")),
+        runner_pid=_read_number(env, "SLIPWAY_RUNNER_PID"),
         log_format="json" if log_format == "json" else "console",
         mlflow_tracking_uri=env.get("MLFLOW_TRACKING_URI") or sqlite_uri(home / "mlflow.db"),
         mlflow_run_id=env.get("MLFLOW_RUN_ID", ""),
@@ -138,7 +138,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         pod_name=env.get("KFP_POD_NAME", ""),
         pod_uid=env.get("KFP_POD_UID", ""),
         worker_pod=env.get("SLIPWAY_WORKER_POD", ""),
-        task_seconds=int(env.get("SLIPWAY_TASK_SECONDS", "0")),
+        task_seconds=_read_number(env, "SLIPWAY_TASK_SECONDS"),
         model_version=env.get("SLIPWAY_MODEL_VERSION", ""),
         serving={
             name.removeprefix(_SERVING_PREFIX).lower(): value
@@ -146,6 +146,13 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             if name.startswith(_SERVING_PREFIX) and name != _SERVING_NAMESPACE
         },
     )
+
+
+def _read_number(env: Mapping[str, str], name: str) -> int:
+    text = env.get(name) or "0"
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigError(f"{name} is {text!r}; accepted: a whole number, 0 or more. Unset it or correct it.")
+    return int(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +198,14 @@ def configure_mlflow_client() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+def configure_numpy() -> None:
+    """One thread for its matrix products, for processes that make none; call it before importing NumPy.
+
+    By default it starts one a core at its import, which spin for 60 ms each while others want the processor.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def configure_onnx_runtime() -> None:

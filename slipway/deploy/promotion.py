@@ -235,9 +235,16 @@ class _Deployer:
         why = f", since its alias could not be moved: {cause}" if isinstance(cause, RegistryError) else f": {cause}"
         try:
             self._target.restore(self._name, before)
-            self._put_alias_back(before, version)
         except SlipwayError as error:
             return DeployError(f"Version {version} should have been taken back{why} But that failed too: {error}")
+        try:
+            self._put_alias_back(before, version)
+        except SlipwayError as error:
+            remedy = f"set it to version {before.version}" if before is not None else "remove it"
+            return DeployError(
+                f"Version {version} was taken back{why} The alias {CHAMPION} could not be put back, and may still name version "
+                f"{version}: {error} Once the registry answers, {remedy}."
+            )
         return DeployError(f"Version {version} was taken back{why}")
 
     def _put_alias_back(self, before: ServingRecord | None, version: str) -> None:

@@ -1,13 +1,14 @@
 """Which engine runs a bundle, and in which precision."""
 
 import importlib.util
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from slipway.engines.engine import Engine, EngineName
 from slipway.engines.processor import computes_natively, needed_flags
 from slipway.errors import BundleError, ConfigError
-from slipway.export.bundle import Bundle
+from slipway.export.bundle import Bundle, BundleInfo
 from slipway.export.precision import Precision
 
 SMALL_MACS = 10_000_000
@@ -43,7 +44,7 @@ def open_engine(
     if engine == "auto":
         return _open_best(bundle, chosen, why, num_threads)
     if engine == "openvino":
-        if obstacle := _find_obstacle(bundle):
+        if obstacle := _find_obstacle(bundle.info):
             raise ConfigError(f"The engine is 'openvino', but {obstacle}; accepted: auto, onnxruntime.")
         try:
             return _open_openvino(bundle, chosen, f"OpenVINO was asked for. {why}", num_threads)
@@ -58,10 +59,24 @@ def open_engine(
     return _open_onnx_runtime(bundle, chosen, f"ONNX Runtime was asked for. {why}", num_threads)
 
 
+def import_library(
+    info: BundleInfo, engine: Literal["auto"] | EngineName = "auto", precision: Literal["auto"] | Precision = "auto"
+) -> None:
+    """Import what `open_engine` is likely to need. Where that cannot be imported, `open_engine` says why."""
+    likely = info.default_precision if precision == "auto" else precision
+    if engine == "auto":
+        engine = "onnxruntime" if _find_hindrance(info, likely) else "openvino"
+    with suppress(ImportError):
+        if engine == "openvino":
+            from slipway.engines.openvino import import_openvino
+
+            import_openvino()
+        else:
+            import slipway.engines.onnx_runtime  # noqa: F401
+
+
 def _open_best(bundle: Bundle, precision: Precision, why: str, num_threads: int) -> Engine:
-    obstacle = _find_obstacle(bundle)
-    if not obstacle and precision == "fp32" and bundle.info.model.get("macs", 0.0) < SMALL_MACS:
-        obstacle = "the network is so small that OpenVINO gains nothing and starts later"
+    obstacle = _find_hindrance(bundle.info, precision)
     if not obstacle:
         try:
             return _open_openvino(bundle, precision, f"OpenVINO is the fastest for this network. {why}", num_threads)
@@ -93,9 +108,18 @@ def _choose_precision(bundle: Bundle, precision: Literal["auto"] | Precision) ->
     return precision, f"The precision {precision} was asked for."
 
 
-def _find_obstacle(bundle: Bundle) -> str:
+def _find_hindrance(info: BundleInfo, precision: Precision) -> str:
+    """Why OpenVINO is not tried for the bundle; "" where it is."""
+    if obstacle := _find_obstacle(info):
+        return obstacle
+    if precision == "fp32" and info.model.get("macs", 0.0) < SMALL_MACS:
+        return "the network is so small that OpenVINO gains nothing and starts later"
+    return ""
+
+
+def _find_obstacle(info: BundleInfo) -> str:
     """Why OpenVINO cannot run the bundle; "" where it can."""
-    strings = [spec.name for spec in bundle.info.signature.inputs if spec.dtype == "string"]
+    strings = [spec.name for spec in info.signature.inputs if spec.dtype == "string"]
     return f"OpenVINO takes no strings, and the model takes them ({', '.join(strings[:3])})" if strings else ""
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,7 +16,7 @@ from slipway.log import get_logger
 from slipway.training.node import FAILED_FOR_GOOD, NodeFailure
 
 if TYPE_CHECKING:
-    from kubernetes.client import V1Pod
+    from kubernetes.client import CoreV1Event, V1Pod
 
 _POLL_SECONDS = 1.0
 _API_SECONDS = 90.0
@@ -78,6 +79,7 @@ class Following:
         self._heard = self._begun
         self._saw_pod = False
         self._complete_at = self._begun
+        self._last_made: datetime | None = None
 
     def run(self) -> None:
         """Return when node 0 has ended well. Its log goes to standard error meanwhile.
@@ -142,6 +144,7 @@ class Following:
         """Give up where the cluster refuses some of the pods: those that run would wait for them."""
         alive = [pod for pod in pods if pod.status.phase in ("Pending", "Running") and not pod.metadata.deletion_timestamp]
         now = time.monotonic()
+        self._last_made = max(filter(None, (self._last_made, _last_made(pods))), default=None)
         if len(alive) >= self._plan.num_nodes:
             self._complete_at = now
         elif alive and now - self._complete_at > self._patience.schedule_seconds and (refusal := self._read_refusal()):
@@ -151,14 +154,14 @@ class Following:
             )
 
     def _read_refusal(self) -> str:
-        """Why the Job controller could make no pod, if this service account may read it."""
+        """Why the Job controller could make no pod since the last one it made, if this service account may read it."""
         selector = f"involvedObject.name={self._plan.name},type=Warning"
         try:
             with translated_errors(f"listing events of {self._namespace}"):
                 events = self._cluster.core.list_namespaced_event(self._namespace, field_selector=selector).items
         except ClusterError:  # a help, not the result
             return ""
-        return str(events[-1].message) if events else ""
+        return find_refusal(events, self._last_made)
 
     def _give_up(self, message: str) -> NoReturn:
         self._workload.delete(self._plan.name)
@@ -167,6 +170,26 @@ class Following:
     @staticmethod
     def _fail(message: str) -> NoReturn:
         raise TrainingFailedError(message)
+
+
+def find_refusal(events: Iterable["CoreV1Event"], last_made: datetime | None) -> str:
+    """The last event's message, unless a pod was made since: what an earlier event refused was let through then.
+
+    Both times are the control plane's, so that this machine's clock does not matter.
+    """
+    times = [(seen, str(one.message)) for one in events if (seen := _read_time(one)) is not None]
+    seen, message = max(times, default=(None, ""))
+    return message if seen is None or last_made is None or seen >= last_made else ""
+
+
+def _read_time(event: "CoreV1Event") -> datetime | None:
+    """When it was last seen; which field says so depends on who wrote it."""
+    last = event.series.last_observed_time if event.series else None
+    return last or event.last_timestamp or event.event_time or event.metadata.creation_timestamp
+
+
+def _last_made(pods: Iterable["V1Pod"]) -> datetime | None:
+    return max((pod.metadata.creation_timestamp for pod in pods if pod.metadata.creation_timestamp), default=None)
 
 
 def describe_failure(

@@ -6,7 +6,7 @@ from slipway.errors import ConfigError, SlipwayError
 from slipway.log import configure_logging
 from slipway.serving.process.ending import end_cleanly_on_signals, leave_now
 from slipway.serving.process.options import load_options
-from slipway.settings import load_settings
+from slipway.settings import configure_numpy, load_settings
 
 
 def main() -> int:
@@ -14,11 +14,13 @@ def main() -> int:
     end_cleanly_on_signals()
     try:
         settings = load_settings()
-        configure_logging(settings.log_format)
         options = load_options(sys.argv[1:], settings)
+        configure_numpy()
         from slipway.serving.process.loading import Loader, Loading
 
-        loading = Loading(Loader(options, settings))  # goes on while the server is imported
+        loading = Loading(Loader(options, settings))
+        loading.wait_for_imports()  # the rest goes on while the server is imported
+        configure_logging(settings.log_format)
         from slipway.serving.process.server import run_server
 
         run_server(options, settings, loading=loading)

@@ -54,6 +54,8 @@ _JOIN_SECONDS = 600
 _SHORT_ROUND_SECONDS = 30.0
 _MAX_SHORT_ROUNDS = 5
 _BETWEEN_ROUNDS_SECONDS = 1.0
+_WORD_SECONDS = 120.0
+"""How long another node whose processes failed waits to hear that there is a new checkpoint, before it ends the training."""
 _ADDRESS_IN_EACH_ROUND = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 """torchrun says where the processes meet in the first round only, unless told so: a node that joins later would wait in vain."""
 
@@ -183,7 +185,7 @@ class Node:
         with CheckpointMirror(self._shared.storage, job.work_dir, self._shared.checkpoints_uri) as mirror:
             if mirror.restore():
                 log.info("checkpoint fetched", uri=self._shared.checkpoints_uri)
-            rounds = _Rounds(lambda: self._read_position(job))
+            rounds = Rounds(lambda: self.read_position(job))
             while not self._run_torchrun(job, self._place.address, rounds):
                 rounds.count()
             self._shared.publish_result(job)
@@ -191,7 +193,7 @@ class Node:
 
     def _take_part(self, job: TrainingJob) -> None:
         """Meet node 0 again and again: what it has not finished may need this node. Whoever started the nodes ends this one."""
-        rounds = _Rounds(lambda: self._read_position(job))
+        rounds = Rounds(lambda: self.read_position(job))
         leader = self._await_leader(bool)
         while True:
             if self._run_torchrun(job, leader, rounds):
@@ -223,13 +225,25 @@ class Node:
             return False
         return True
 
-    def _read_position(self, job: TrainingJob) -> tuple[int, str]:
-        """Differs once the last checkpoint is another one: node 0 has it first, the others see its copy."""
-        own = job.work_dir / LAST_NAME
-        copied = self._shared.storage.find_file(join_uri(self._shared.checkpoints_uri, LAST_NAME))
-        return own.stat().st_mtime_ns if own.exists() else 0, copied.version if copied is not None else ""
+    def read_position(self, job: TrainingJob) -> str:
+        """Differs once the last checkpoint is another one, which node 0 writes.
 
-    def _run_torchrun(self, job: TrainingJob, leader: str, rounds: "_Rounds") -> bool:
+        The others hear of it from node 0 at the end of its round, or see the copy, where that is there sooner or node 0 was lost.
+        """
+        if self._place.index == 0:
+            own = job.work_dir / LAST_NAME
+            return str(own.stat().st_mtime_ns) if own.exists() else ""
+        copied = self._shared.storage.find_file(join_uri(self._shared.checkpoints_uri, LAST_NAME))
+        return f"{self._shared.read_position(self._meeting)} {copied.version if copied is not None else ''}"
+
+    def say_position(self, job: TrainingJob) -> None:
+        """Let the others know where node 0 is; they see it by the copied checkpoint too, so that no store is no failure here."""
+        try:
+            self._shared.write_position(self._meeting, self.read_position(job))
+        except StorageError as error:
+            log.warning("the other nodes are not told of the last checkpoint", error=str(error))
+
+    def _run_torchrun(self, job: TrainingJob, leader: str, rounds: "Rounds") -> bool:
         """One round of torchrun with node 0 at `leader`; False where another round may go better.
 
         It may where the nodes lost each other, and where processes failed too often but had come further than before: torchrun
@@ -250,7 +264,9 @@ class Node:
         message = read_failure(job.work_dir)
         if message:
             raise TrainingFailedError(message)
-        if process.returncode == WORKERS_FAILED and rounds.has_moved():
+        if self._place.index == 0:
+            self.say_position(job)
+        if process.returncode == WORKERS_FAILED and rounds.has_moved(0.0 if self._place.index == 0 else _WORD_SECONDS):
             end = describe_end(job, process.returncode, self._shared.checkpoints_uri)
             log.warning("processes failed after a new checkpoint; going on from it", node=self._place.index, reason=end)
             return False
@@ -276,7 +292,7 @@ def _per_node(job: TrainingJob) -> int:
     return job.train.num_gpus or job.train.num_processes
 
 
-class _Rounds:
+class Rounds:
     """Rounds of torchrun that ended without a result: any number, but few that end as soon as they begin and come no further."""
 
     def __init__(self, read_position: Callable[[], object]) -> None:
@@ -289,9 +305,14 @@ class _Rounds:
         self._begun = time.monotonic()
         self._position = self._read_position()
 
-    def has_moved(self) -> bool:
-        """Whether there is a new checkpoint since the round began."""
-        return self._read_position() != self._position
+    def has_moved(self, seconds: float = 0.0) -> bool:
+        """Whether there is a new checkpoint since the round began, or one becomes known within `seconds`."""
+        deadline = time.monotonic() + seconds
+        while self._read_position() == self._position:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(min(_BETWEEN_ROUNDS_SECONDS, seconds))
+        return True
 
     def count(self) -> None:
         """A round has ended, and the next one begins after a breath."""

@@ -1,7 +1,7 @@
 """What the nodes of one training and their launcher share: a folder in the object store. Imports no torch.
 
-It holds `job.json`, `checkpoints/` (`best.pt`, `last.pt`, `history.json`) and node 0's address while training goes on, and in the
-end `result/`, which is published whole: the bundle, `history.json`, `environment.json`, `result.json`. It outlives the pods, the
+It holds `job.json`, `checkpoints/` (`best.pt`, `last.pt`, `history.json`), node 0's address and how far it has come while training
+goes on, and in the end `result/`, which is published whole: the bundle, `history.json`, `environment.json`, `result.json`. It outlives the pods, the
 Job and the launcher; a training with the same key goes on from it, or finds that all is done.
 """
 
@@ -92,6 +92,17 @@ class WorkFolder:
         """Where node 0 of these nodes is; "" while it has not said so."""
         try:
             return self.storage.read_bytes(join_uri(self.uri, "leaders", meeting)).decode()
+        except ObjectMissingError:
+            return ""
+
+    def write_position(self, meeting: str, position: str) -> None:
+        """Say how far node 0 of these nodes has come: sooner known than a checkpoint is copied."""
+        self.storage.write_bytes(join_uri(self.uri, "positions", meeting), position.encode())
+
+    def read_position(self, meeting: str) -> str:
+        """How far node 0 of these nodes said that it has come; "" while it has not."""
+        try:
+            return self.storage.read_bytes(join_uri(self.uri, "positions", meeting)).decode()
         except ObjectMissingError:
             return ""
 

@@ -15,6 +15,7 @@ from pipelines.images import Images, choose_images
 from pipelines.ir import HASH_VARIABLE, read_ir_hash
 from pipelines.resources import CONFIG_KEYS, GPU, SECRET_KEYS, TRAIN
 from slipway.config import Config
+from slipway.errors import ConfigError
 from slipway.launch.worker_pod import WorkerNeeds
 from slipway.overrides import apply_overrides, list_settings
 from slipway.settings import load_settings
@@ -220,6 +221,13 @@ def test_nodes_and_shared_memory_that_settings_name_reach_the_pods_that_a_task_l
     assert needs.node_selector == {"pool": "training", "zone": "a"}
     assert needs.tolerations == ({"key": "dedicated", "operator": "Equal", "value": "ml", "effect": "NoSchedule"},)
     assert needs.shared_memory == "8Gi"
+
+
+@pytest.mark.parametrize("overrides", [(), ("train.num_nodes=2",)], ids=["in its own pod", "in pods of its own"])
+def test_shared_memory_that_leaves_the_pod_no_room_is_refused(tmp_path, overrides):
+    compile_with(tmp_path / "training.yaml", "train.shared_memory_gib=12", *overrides)
+    with pytest.raises(ConfigError, match=r"train.shared_memory_gib is 13; accepted: 0 to 12"):
+        compile_with(tmp_path / "training.yaml", "train.shared_memory_gib=13", *overrides)
 
 
 @pytest.mark.parametrize(

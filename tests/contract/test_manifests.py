@@ -356,6 +356,8 @@ def test_the_gpu_overlay_places_training_on_gpu_nodes():
     }
     mounts = {one["name"]: one["mountPath"] for one in workers.spec["containers"][0]["volumeMounts"]}
     assert [mounts[name] for name in memory] == ["/dev/shm"]
+    assert [one["sizeLimit"] for one in memory.values()] == ["8Gi"], "it counts against the container's own limit"
+    assert workers.spec["containers"][0]["resources"]["limits"]["memory"] == "16Gi"
     assert not [pods.owner for pods in find_pods(gpu) if pods is not workers and "tolerations" in pods.spec and not pods.ends]
 
 

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -204,8 +204,9 @@ def apply_to_the_end(checkout: Checkout, done: Done) -> dict[str, str]:
 def test_in_production_digests_are_applied_from_whichever_registry(checkout):
     checkout.fill_in_addresses()
     ours = PREDICTOR.replace("ghcr.io/slipway", "registry.eu.test:5000/models")
-    images = apply_to_the_end(checkout, apply_production(checkout, MLFLOW, ours))
-    assert images == {"slipway-mlflow": MLFLOW, "slipway-predictor": ours}
+    for with_or_without_tag in (MLFLOW, MLFLOW.replace("@", ":0.3@")):
+        images = apply_to_the_end(checkout, apply_production(checkout, with_or_without_tag, ours))
+        assert images == {"slipway-mlflow": MLFLOW, "slipway-predictor": ours}
 
 
 def test_a_copy_of_the_production_overlay_keeps_its_rules(checkout):
@@ -220,6 +221,20 @@ def test_addresses_of_the_example_are_refused(checkout):
     done = apply_production(checkout, MLFLOW, PREDICTOR)
     assert done.returncode == 2
     assert "still has the example's addresses" in done.stderr
+    assert checkout.secrets() == {}
+
+
+@pytest.mark.parametrize("setting", ["AWS_ENDPOINT_URL", "AWS_REGION"])
+def test_external_stores_without_an_address_are_named_and_not_passed_over(checkout, setting):
+    checkout.fill_in_addresses()
+    patch = json.dumps([{"op": "remove", "path": f"/data/{setting}"}])
+    folder = checkout.production.with_name("ours")
+    folder.mkdir()
+    change = {"target": {"kind": "ConfigMap", "name": "slipway"}, "patch": patch}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump({"resources": ["../production"], "patches": [change]}))
+    done = checkout.run("apply", "ours", MLFLOW, PREDICTOR, **S3, **POSTGRES)
+    assert done.returncode == 2
+    assert f"ConfigMap slipway of ours has no {setting}" in done.stderr
     assert checkout.secrets() == {}
 
 
@@ -241,7 +256,11 @@ def test_elsewhere_tags_are_taken_and_credentials_made_up(checkout):
     assert set(checkout.secrets()) == {"slipway-s3", "slipway-postgres"}
 
 
-@pytest.mark.parametrize("words", [("nowhere",), ("kind", "slipway-mlflow")], ids=["overlay", "image"])
+@pytest.mark.parametrize(
+    "words",
+    [("nowhere",), ("kind", "slipway-mlflow"), ("kind", "localhost:5000/slipway-mlflow")],
+    ids=["overlay", "image", "image of a registry with a port"],
+)
 def test_what_is_not_there_is_named(checkout, words):
     done = checkout.run("apply", *words)
     assert done.returncode == 2
@@ -253,6 +272,25 @@ def parse_scripts() -> list[Path]:
         path for folder in (MANIFESTS, ROOT / ".ci") for path in folder.rglob("*") if path.is_file() and not path.suffix
     ]
     return [path for path in candidates if path.read_text().startswith("#!/usr/bin/env bash")]
+
+
+def test_an_overlay_may_lie_anywhere_and_the_checkout_behind_a_link(checkout, tmp_path):
+    own = tmp_path / "elsewhere" / "my-platform"
+    own.mkdir(parents=True)
+    (own / "kustomization.yaml").write_text("namespace: slipway\nresources: [../../manifests]\n")
+    link = tmp_path / "a" / "link"
+    link.parent.mkdir()
+    link.symlink_to(checkout.folder)
+    for place in (checkout, replace(checkout, folder=link)):
+        for overlay in (str(own), "kind"):
+            apply_to_the_end(place, place.run("apply", overlay))
+
+
+@pytest.mark.parametrize("script", [path for path in parse_scripts() if MANIFESTS in path.parents], ids=lambda path: path.name)
+def test_shell_scripts_keep_to_what_bash_3_and_bsd_tools_know(script):
+    """macOS has bash 3.2, and no `realpath --relative-to`."""
+    later = r"\b(mapfile|readarray|realpath|readlink|declare -A|local -n)\b|\$\{\w+(\^\^?|,,?)\}|&>>|\bgrep -\w*P"
+    assert not re.findall(later, script.read_text())
 
 
 @pytest.mark.parametrize("script", parse_scripts(), ids=lambda path: path.name)

@@ -3,7 +3,9 @@
 import json
 import re
 import signal
+import socket
 import time
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -74,6 +76,27 @@ def test_what_is_turned_away_before_it_is_read_is_counted_by_its_reason(start, i
     predictor = start(image_bundle.root, environment=environment)
     assert ask(predictor, image_bundle).status_code == 401
     assert read_metrics(predictor)["slipway_rejections_total", ("reason", "access")] == 1
+
+
+def test_what_is_turned_away_for_its_head_its_pace_or_want_of_room_is_counted_by_its_reason(start, image_bundle):
+    limits = ("--head-seconds", "0.3", "--max-connections", "2")
+    predictor = start(image_bundle.root, *limits)
+    for sent, reason in (
+        (b"no HTTP\r\n\r\n", "not_http"),
+        (b"GET /v2 HTTP/1.1\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", "head"),
+        (b"GET /v2 HTTP/1.1\r\n", "slow"),
+    ):
+        with socket.create_connection(("127.0.0.1", predictor.port), timeout=20) as connection:
+            connection.sendall(sent)
+            assert b"error" in connection.recv(65536)
+        assert read_metrics(predictor)["slipway_rejections_total", ("reason", reason)] == 1
+    begun = b"POST /v2/models/model/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{"
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(socket.create_connection(("127.0.0.1", predictor.port), timeout=20)).sendall(begun)
+        assert httpx.get(f"{predictor.url}/v2/health/live").status_code == 200
+        assert httpx.get(f"{predictor.url}/v2").status_code == 503
+    assert read_metrics(predictor)["slipway_rejections_total", ("reason", "overload")] == 1
 
 
 def test_openmetrics_is_answered_to_a_scraper_that_asks_for_it(predictor):

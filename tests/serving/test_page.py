@@ -119,6 +119,14 @@ def test_the_page_runs_under_its_strict_policy_and_loads_nothing_from_elsewhere(
     assert not browser.get_log("browser")
 
 
+def test_a_slash_behind_the_pages_path_makes_no_difference(browser, digits):
+    open_page(browser, f"{digits.url}/docs/")
+    assert browser.find_element(By.ID, "document").get_attribute("href") == f"{digits.url}/openapi.json"
+    browser.find_element(By.ID, "image-example").click()
+    wait_for(browser, lambda: text_of(browser, "label"))
+    assert not browser.get_log("browser")
+
+
 def test_a_row_is_filled_in_and_sent_with_the_keyboard_alone(browser, table):
     open_page(browser, table.url)
     city = browser.find_element(By.NAME, "city")

@@ -58,6 +58,16 @@ def test_without_a_right_token_there_is_no_answer(guarded, path, headers):
     assert httpx.post(guarded.infer_url, headers=headers, json={}).status_code == 401
 
 
+@pytest.mark.parametrize(
+    "path", ["/v2/models/ready", "/v2/models/model/versions/ready", "/v2/models/model/infer/ready", "/v2/models/../v2/ready"]
+)
+def test_a_path_that_only_looks_like_a_probe_needs_a_token_too(guarded, path):
+    with httpx.Client() as client:
+        asked = client.build_request("GET", guarded.url)
+        asked.url = asked.url.copy_with(raw_path=path.encode())
+        assert client.send(asked).status_code == 401
+
+
 def test_each_of_the_tokens_is_accepted(guarded):
     for token in (FIRST, SECOND):
         assert httpx.get(f"{guarded.url}/v2/models", headers=bearer(token)).status_code == 200

@@ -87,6 +87,22 @@ def test_a_head_that_comes_byte_by_byte_is_refused_in_the_end(connect):
     assert b"connection: close" in answer
 
 
+@pytest.mark.parametrize("pieces", [1, 7])
+def test_a_request_that_would_rather_go_on_in_another_protocol_is_answered_in_this_one(connect, pieces):
+    connection = connect()
+    upgrade = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+    sent = f"{INFER}{upgrade}Content-Length: 14\r\n\r\n".encode() + b'{"inputs": []}' + GET.encode()
+    size = -(-len(sent) // pieces)
+    for start in range(0, len(sent), size):
+        connection.sendall(sent[start : start + size])
+        time.sleep(0.01)
+    answer = b""
+    while b"live" not in answer:
+        answer += connection.recv(65536)
+    assert status_of(answer) == 400
+    assert b"inputs lacks image" in answer
+
+
 def test_many_slow_heads_keep_nobody_out(strict, connect):
     slow = [connect() for _ in range(30)]
     for connection in slow:

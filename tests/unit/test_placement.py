@@ -27,6 +27,7 @@ def test_taints_are_tolerated_with_their_value_or_with_any():
         ({"node_selector": "pool"}, r"train.node_selector has 'pool'; accepted: KEY=VALUE"),
         ({"node_selector": "pool=a,"}, r"train.node_selector has ''"),
         ({"node_selector": "pool=-a"}, "train.node_selector has 'pool=-a'"),
+        ({"node_selector": "pool=a,pool=b"}, "names a label twice"),
         ({"tolerations": "dedicated=ml"}, r"train.tolerations has 'dedicated=ml'; accepted: KEY\[=VALUE\]:EFFECT"),
         ({"tolerations": "dedicated:Never"}, "train.tolerations has 'dedicated:Never'"),
         ({"shared_memory_gib": -1}, "train.shared_memory_gib is -1; accepted: 0 or more"),

@@ -13,7 +13,7 @@ from slipway.errors import RequestError
 from slipway.serving.exchange import Exchange, Wire
 from slipway.serving.http.app_options import AppOptions
 from slipway.serving.http.disconnects import CancelOnDisconnect
-from slipway.serving.http.messages import HttpError, Receive, Request, Response, unpack_gzip
+from slipway.serving.http.messages import HttpError, Receive, Request, Response, choose_request_id, unpack_gzip
 from slipway.serving.inference.model import LoadedModel, ModelSlot
 from slipway.serving.wire import v1, v2
 from slipway.serving.wire.images import MEDIA_TYPES, ImageReader, has_image_magic, require_image_spec, stack_images
@@ -56,7 +56,7 @@ class Answering:
         async with CancelOnDisconnect(receive):
             wanted, outputs = await self._predict(model, exchange, parse, body)
         if wanted.id is not None:
-            exchange.request_id = wanted.id
+            exchange.request_id = choose_request_id(wanted.id, exchange.request_id)
         elif protocol == "v2" and b"x-request-id" in request.headers:
             wanted = replace(wanted, id=exchange.request_id)
         size = sum(array.size for array in outputs.values())
@@ -75,7 +75,8 @@ class Answering:
             exchange.decode_seconds = perf_counter() - begun
         exchanges = [replace(exchange) for _ in wanted.parts]
         tasks = [
-            asyncio.ensure_future(self._slot.predict(model, part, own)) for part, own in zip(wanted.parts, exchanges, strict=True)
+            asyncio.ensure_future(self._slot.predict(model, part, own, is_let_in=place > 0))
+            for place, (part, own) in enumerate(zip(wanted.parts, exchanges, strict=True))
         ]
         try:
             parts = await asyncio.gather(*tasks)
@@ -124,7 +125,10 @@ def _parse(
     """On a thread of the slot's."""
     if is_packed:
         body = unpack_gzip(body, options.max_body_bytes)
-    wanted = parse(body)
+    try:
+        wanted = parse(body)
+    except RecursionError:
+        raise RequestError("The body is nested too deeply; accepted: what the model's signature needs.") from None
     if options.rows.unknown_categories == "refuse":
         for part in wanted.parts:
             check_categories(part, model.info.categories, options.rows)

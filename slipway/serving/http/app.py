@@ -128,7 +128,7 @@ class Application:
         finally:
             self._slot.num_in_flight -= 1
         response.headers += [
-            (b"x-request-id", choose_request_id(exchange.request_id).encode()),
+            (b"x-request-id", exchange.request_id.encode()),
             (b"x-model-version", model.version.encode("latin-1", "replace")),
             (b"server-timing", _write_timing(exchange)),
         ]

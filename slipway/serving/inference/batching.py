@@ -135,16 +135,19 @@ class Batcher:
             self._stand_in_line(request)
             return
         request.admitted_samples, request.admitted_bytes = request.num_samples, request.body_bytes + request.num_bytes
-        self._check_room(request.admitted_samples, request.admitted_bytes)
+        self._check_room(request, request.admitted_samples, request.admitted_bytes)
+        request.is_let_in = request.inputs is not None  # how much it is was known; else it is asked again
         self._to_decode[request] = None
         self._count_undecoded(request, 1)
 
     def _stand_in_line(self, request: Waiting) -> None:
-        self._check_room(request.num_samples, request.num_bytes)
+        self._check_room(request, request.num_samples, request.num_bytes)
         request.ready_at = request.exchange.decoded_at = perf_counter()
         self._line.add(request)
 
-    def _check_room(self, num_samples: int, num_bytes: int) -> None:
+    def _check_room(self, request: Waiting, num_samples: int, num_bytes: int) -> None:
+        if request.is_let_in:
+            return
         num_waiting = self.num_waiting
         num_bytes += self._line.num_bytes + self._undecoded_bytes
         is_full = num_waiting + num_samples > self._options.max_queue_samples or num_bytes > self._options.max_queue_bytes

@@ -1,52 +1,20 @@
-"""The model in service: loaded, checked, warmed up, and swapped for another while requests are answered."""
+"""The model in service, and swapped for another while requests are answered."""
 
 import asyncio
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from numpy.typing import NDArray
 
-from slipway.engines.choice import open_engine
-from slipway.engines.engine import Engine, EngineName
-from slipway.errors import NotServedError
-from slipway.export.bundle import BundleInfo, read_bundle
-from slipway.export.golden import GoldenExample
-from slipway.export.precision import Precision
 from slipway.serving.exchange import Exchange
 from slipway.serving.inference.batching import Batcher, BatchOptions
-from slipway.serving.inference.golden import check_golden_examples
+from slipway.serving.inference.loaded import LoadedModel, load_model
 from slipway.serving.inference.waiting import Waiting
-from slipway.serving.inference.warming import BatchSizes
 
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedModel:
-    """One version of a model, ready to answer."""
-
-    name: str
-    version: str
-    info: BundleInfo
-    engine: Engine
-    golden: tuple[GoldenExample, ...] = ()
-    """What it is known to answer; documentation takes its examples from them."""
-    batch_sizes: BatchSizes = field(default_factory=BatchSizes)
-    """That go together without a delay."""
-
-    @property
-    def has_open_shapes(self) -> bool:
-        """Whether an input takes samples of several sizes."""
-        return any(None in spec.shape[1:] for spec in self.info.signature.inputs)
-
-    def check_name(self, name: str, version: str | None) -> None:
-        """Raise NotServedError unless this is the model of that name, and of that version where one is given."""
-        if name != self.name:
-            raise NotServedError(f"Model {name[:200]!r} is not served here; accepted: {self.name}.")
-        if version is not None and version != self.version:
-            raise NotServedError(f"Version {version[:200]!r} of {self.name} is not served here; accepted: {self.version}.")
+__all__ = ["LoadedModel", "ModelSlot", "load_model"]
 
 
 class HasInputs(Protocol):
@@ -66,34 +34,6 @@ class _Ready:
 
 T = TypeVar("T")
 Parsed = TypeVar("Parsed", bound=HasInputs)
-
-
-def load_model(
-    bundle_dir: Path,
-    *,
-    name: str,
-    version: str,
-    num_threads: int = 1,
-    engine: Literal["auto"] | EngineName = "auto",
-    precision: Literal["auto"] | Precision = "auto",
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-) -> LoadedModel:
-    """Check a bundle's hashes, load its model and let it answer its golden examples.
-
-    Raises:
-        BundleError: a file is missing or altered, the model cannot be loaded, does not answer, or answers wrongly.
-    """
-    bundle = read_bundle(bundle_dir)
-    opened = open_engine(bundle, engine=engine, precision=precision, device=device, num_threads=num_threads)
-    check_golden_examples(bundle, opened)
-    return LoadedModel(
-        name=name,
-        version=version,
-        info=bundle.info,
-        engine=opened,
-        golden=bundle.golden,
-        batch_sizes=BatchSizes(opened.batch_sizes if bundle.golden else ()),
-    )
 
 
 class ModelSlot:
@@ -142,9 +82,11 @@ class ModelSlot:
         return cast("T", await self._batcher.call(partial(function, *args)))
 
     async def predict(
-        self, model: LoadedModel, inputs: Mapping[str, NDArray[Any]], exchange: Exchange
+        self, model: LoadedModel, inputs: Mapping[str, NDArray[Any]], exchange: Exchange, *, is_let_in: bool = False
     ) -> dict[str, NDArray[Any]]:
         """The outputs for a request, which is inferred together with others; fills in the exchange's times and counts.
+
+        With `is_let_in` it is a further part of a request, which is not refused for what waits.
 
         Raises:
             OverloadedError: too much waits already.
@@ -153,6 +95,7 @@ class ModelSlot:
             PredictionError: the model failed; the log says why.
         """
         request = self._wait_for(model, exchange)
+        request.is_let_in = is_let_in
         request.set_inputs(inputs)
         exchange.num_samples = request.num_samples
         if model.has_open_shapes:  # the engine may have to bring them to its own size, which takes long for the event loop

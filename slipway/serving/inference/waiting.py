@@ -48,6 +48,8 @@ class Waiting:
     """Samples that have been inferred, where they are too many to go at once."""
     parts: list[Outputs] = field(default_factory=list)
     """Outputs of the samples that have been inferred."""
+    is_let_in: bool = False
+    """It is part of what was let in already: there is room for it, however much waits."""
     dropped: bool = False
     """Nobody waits for the answer any more."""
 

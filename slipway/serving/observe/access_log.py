@@ -73,7 +73,7 @@ class AccessLog:
                     "protocol": exchange.wire,
                     "model": model.name,
                     "version": model.version,
-                    "status": exchange.status,
+                    "status": int(exchange.status),
                     "num_samples": exchange.num_samples,
                     "batch_size": exchange.batch_size,
                     "total_ms": _to_ms(seconds),

@@ -28,6 +28,8 @@ _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _REJECTIONS = {401: "access", 403: "access", 429: "rate", 503: "overload", 504: "deadline"}
+_REFUSALS = {**_REJECTIONS, 400: "not_http", 408: "slow", 431: "head"}
+"""Of what never came to be a request."""
 
 ReloadOutcome = Literal["loaded", "failed"]
 
@@ -53,7 +55,7 @@ class Metrics:
         self._max_classes = max_classes
         self._started_at = time.monotonic()
         self._count_in_flight: Callable[[], int] | None = None
-        self._refused: Mapping[int, int] = {}
+        self._refused: tuple[Mapping[int, int], ...] = ()
         self._payload: PayloadCounts | None = None
         self._requests: Counter[tuple[str, int]] = Counter()
         self._latencies: dict[str, Distribution] = {}
@@ -74,7 +76,7 @@ class Metrics:
     ) -> None:
         """Report also what others count: requests under way, those that never came to an exchange, the payload log's rows."""
         self._count_in_flight = in_flight or self._count_in_flight
-        self._refused = self._refused if refused is None else refused
+        self._refused += () if refused is None else (refused,)
         self._payload = payload or self._payload
 
     def count_reload(self, outcome: ReloadOutcome) -> None:
@@ -139,15 +141,15 @@ class Metrics:
 
     def _collect_requests(self) -> "Iterator[Metric]":
         requests = _counter("requests", "Requests for a prediction that were answered.", ["protocol", "status"])
-        rejected = dict.fromkeys(_REJECTIONS.values(), 0)
+        rejected = dict.fromkeys(_REFUSALS.values(), 0)
         for (wire, status), count in self._requests.items():
             requests.add_metric([wire, str(status)], count)
             if status in _REJECTIONS:
                 rejected[_REJECTIONS[status]] += count
         yield requests
-        for status, count in list(self._refused.items()):
-            if status in _REJECTIONS:
-                rejected[_REJECTIONS[status]] += count
+        for status, count in [one for refused in self._refused for one in list(refused.items())]:
+            if status in _REFUSALS:
+                rejected[_REFUSALS[status]] += count
         rejections = _counter("rejections", "Requests that were turned away whatever they held, by reason.", ["reason"])
         for reason, count in rejected.items():
             rejections.add_metric([reason], count)

@@ -145,7 +145,7 @@ class BoundedConnection(HttpToolsProtocol):
         if num_above > NUM_RESERVED:
             self.cut()
         elif num_above > 0 and not self._watch.make_room(self):
-            self.app = OnlyProbes(self.app, _FULL)
+            self.app = OnlyProbes(self.app, _FULL, self._watch.num_refused)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
@@ -162,8 +162,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._piece_bytes = len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._end_after_answers()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause.refusal if isinstance(cause, _RefusedError) else _NOT_HTTP)
@@ -188,6 +188,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Called by the parser at the end of the head."""
+        if self._asks_for_upgrade:
+            return
         limits = self._limits
         if len(self.headers) > limits.max_headers:
             raise _RefusedError(self._head_too_large)
@@ -214,6 +216,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Called by the parser at a request's end."""
+        if self._asks_for_upgrade:
+            return
         if len(self.headers) > self._limits.max_headers:
             raise _RefusedError(self._head_too_large)
         self._forget_body()
@@ -253,6 +257,20 @@ class BoundedConnection(HttpToolsProtocol):
         limits = self._limits
         accepted = f"at most {limits.max_head_bytes} bytes in {limits.max_headers} headers"
         return Refusal(431, f"The request's head is too large; accepted: {accepted}.")
+
+    @property
+    def _asks_for_upgrade(self) -> bool:
+        """Whether the request would rather go on in another protocol; the parser then takes its body for that."""
+        return self._reading is _Reading.HEAD and self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """Read the request as if it asked for none, as one that knows no other protocol is to do (RFC 9110)."""
+        version = self.parser.get_http_version().encode()
+        lines = [name + b": " + value + b"\r\n" for name, value in self.headers if name != b"upgrade"]
+        head = b"".join([self.parser.get_method(), b" ", self.url, b" HTTP/", version, b"\r\n", *lines, b"\r\n"])
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.data_received(head + rest)
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer what is being read with a refusal, and close; requests before it get their answers first."""

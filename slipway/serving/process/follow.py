@@ -32,7 +32,7 @@ class PointerFollower:
         self._pointer = pointer
         self._load = load
         self._count = count_reload or (lambda _outcome: None)
-        self._refused = ""
+        self._refused = b""
 
     async def run(self) -> None:
         """Look at the pointer until cancelled."""
@@ -42,7 +42,7 @@ class PointerFollower:
 
     def _follow(self) -> None:
         try:
-            content = self._pointer.read_text()
+            content = self._pointer.read_bytes()
         except OSError:
             return
         if content == self._refused:
@@ -53,10 +53,11 @@ class PointerFollower:
             if (record.version, record.bundle_id) == (current.version, current.info.bundle_id):
                 return
             model = self._load(record)
-        except (SlipwayError, OSError) as error:  # a version that is being removed while it is read, a full table of files
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next version is to be followed
             self._refused = content
             self._count("failed")
-            _log.error("version_not_loaded", error=str(error), still_serving=current.version)
+            told = str(error) if isinstance(error, (SlipwayError, OSError)) else repr(error)
+            _log.error("version_not_loaded", error=told, still_serving=current.version)
             return
         self._slot.swap(model)
         self._count("loaded")

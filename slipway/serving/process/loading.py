@@ -5,11 +5,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from slipway.errors import SlipwayError
-from slipway.serving.inference.model import LoadedModel, load_model
+from slipway.serving.inference.loaded import LoadedModel, load_model
 from slipway.serving.process.options import ServerOptions
 from slipway.serving.process.source import local_bundle
 from slipway.serving.record import ServingRecord, read_pointer
 from slipway.settings import Settings
+from slipway.storage.uri import is_remote
 
 
 class Loader:
@@ -19,6 +20,8 @@ class Loader:
         self._options = options
         self._settings = settings
         self._copies = ExitStack()
+        self.imported = threading.Event()
+        """Set once the first model's loading has imported what it needs, or waits for an object store."""
 
     def load(self) -> LoadedModel:
         """The model to begin with.
@@ -30,6 +33,8 @@ class Loader:
         """
         if self._options.pointer is not None:
             return self.load_record(read_pointer(self._options.pointer))
+        if is_remote(self._options.bundle):
+            self.imported.set()
         bundle_dir = self._copies.enter_context(local_bundle(self._options.bundle, self._settings))
         return self._load(bundle_dir, self._options.name, self._options.version)
 
@@ -51,6 +56,7 @@ class Loader:
             engine=options.engine,
             precision=options.precision,
             device=options.device,
+            on_imported=self.imported.set,
         )
 
 
@@ -65,6 +71,10 @@ class Loading:
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
         self._thread.start()
 
+    def wait_for_imports(self) -> None:
+        """Return when other imports no longer hold the loading up: both need the interpreter, its compiling does not."""
+        self.loader.imported.wait()
+
     def wait(self) -> LoadedModel:
         """The model, once it is there. Raises what `Loader.load` does."""
         self._thread.join()
@@ -77,3 +87,5 @@ class Loading:
             self._model = self.loader.load()
         except Exception as error:  # noqa: BLE001 - it is raised again by who waits
             self._error = error
+        finally:
+            self.loader.imported.set()

@@ -5,8 +5,9 @@ import math
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from slipway.errors import ConfigError
 
@@ -39,7 +40,14 @@ def read_options(kind: type[_Options], groups: Sequence[type], arguments: Sequen
         raise ConfigError(
             f"{setting_name(unknown[0])} is no setting of the predictor; accepted: {', '.join(map(setting_name, known))}."
         )
-    given = vars(_make_parser(groups).parse_args(arguments))
+    namespace, rest = _make_parser(groups).parse_known_args(arguments)
+    if rest:
+        flags = [flag_name(name) for name, option in known.items() if not option.metadata["secret"]]
+        unknown_flag = rest[0].partition("=")[0]  # without its value, which may be a secret
+        nearest = get_close_matches(unknown_flag, flags, n=1)
+        told = f"{nearest[0]}, and the others" if nearest else "those"
+        raise ConfigError(f"{unknown_flag!r} is no option of the predictor; accepted: {told} that --help lists.")
+    given = vars(namespace)
     values: dict[str, Any] = {}
     for name, option in known.items():
         if given.get(name) is not None:
@@ -59,8 +67,16 @@ def setting_name(name: str) -> str:
     return f"SLIPWAY_SERVING_{name.upper()}"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Whose errors are ours: one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """See `argparse`."""
+        raise ConfigError(f"{message[:1].upper()}{message[1:]}; accepted: the options that --help lists.")
+
+
 def _make_parser(groups: Sequence[type]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m slipway.serving",
         description="Serve one model over HTTP (Open Inference Protocol). Every option can be set as SLIPWAY_SERVING_NAME too.",
         allow_abbrev=False,

@@ -4,6 +4,7 @@
 line has the last word. `option_values` reads both.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from slipway.serving.process.option_values import check_value, read_options
 from slipway.settings import Settings
 
 MIB = 1024 * 1024
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ACCEPTED_NAME = "letters, digits, dots, dashes and underscores, the first a letter or digit: it stands in paths"
 
 
 def _about(text: str, *, least: float | None = None, most: float | None = None, secret: bool = False) -> dict[str, Any]:
@@ -221,6 +224,8 @@ class ServerOptions(
             raise ConfigError("Nothing to serve, or two things; accepted: --bundle with --name, or --pointer.")
         if self.bundle and not self.name:
             raise ConfigError("--bundle needs --name, the model's name in the URLs.")
+        if self.name and not _MODEL_NAME.fullmatch(self.name):
+            raise ConfigError(f"--name is {self.name!r}; accepted: {_ACCEPTED_NAME}.")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ConfigError("--tls-certificate and --tls-key go together; one of them is missing.")
         if self.tls_client_ca is not None and self.tls_certificate is None:

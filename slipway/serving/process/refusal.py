@@ -1,15 +1,18 @@
 """Answers that the application never sees asked for: to clients that may not ask, or not now. Health is always answered."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from slipway.serving.http.routes import find_route
+
 App = Callable[[Any, Any, Any], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
-_PROBES = ("/v2/health/live", "/v2/health/ready")
+_PROBES = ("live", "server_ready", "ready")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +46,23 @@ class Refusal:
 
 def is_probe(path: str) -> bool:
     """Whether a path is one of those that KServe and the kubelet ask whether the server lives and is ready."""
-    return path in _PROBES or (path.startswith("/v2/models/") and path.endswith("/ready"))
+    route = find_route(path)
+    return route is not None and route.operation in _PROBES
 
 
 class OnlyProbes:
     """An application that answers probes as `app` does, and everything else with one refusal."""
 
-    def __init__(self, app: App, refusal: Refusal) -> None:
+    def __init__(self, app: App, refusal: Refusal, num_refused: Counter[int]) -> None:
+        """`num_refused` counts, by status, what was refused."""
         self._app = app
         self._refusal = refusal
+        self._num_refused = num_refused
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """See ASGI."""
         if is_probe(scope["path"]):
             await self._app(scope, receive, send)
         else:
+            self._num_refused[self._refusal.status] += 1
             await self._refusal.send(send)

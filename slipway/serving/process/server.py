@@ -64,6 +64,8 @@ def run_server(options: ServerOptions, settings: Settings, *, loading: Loading |
             grpc = partial(make_grpc, options, slot, observation, access) if options.grpc_port >= 0 else None
             app = make_app(options, slot, observation, access)
             server = _Server(_make_config(options, app), slot, options, listener, tls, grpc)
+            if observation.metrics is not None:
+                observation.metrics.watch(refused=server.watch.num_refused)
             background: list[Coroutine[Any, Any, None]] = [server.watch.run()]
             if tls is not None:
                 background.append(tls.follow_files())

@@ -18,6 +18,8 @@ from slipway.serving.wire.tensors import Arrays
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp")
 MAX_PIXELS = 40_000_000
 """Of all images of one request."""
+MAX_SIZES = 1024
+"""Different ones, of the images of one request: each is a part that the event loop sees."""
 _IMAGE_RANK = 4
 _GREY, _COLOR = 1, 3
 _ORIENTATION = 0x0112
@@ -96,10 +98,16 @@ class ImageReader:
 
 
 def stack_images(images: Sequence[Pixels], spec: TensorSpec) -> InferRequest:
-    """Images as samples: those of one size together."""
+    """Images as samples: those of one size together.
+
+    Raises:
+        RequestError: they have too many different sizes.
+    """
     sizes: dict[tuple[int, ...], list[int]] = {}
     for place, image in enumerate(images):
         sizes.setdefault(image.shape, []).append(place)
+    if len(sizes) > MAX_SIZES:
+        raise RequestError(f"The images have {len(sizes)} different sizes; accepted: at most {MAX_SIZES} in one request.")
     parts: list[Arrays] = [{spec.name: _stack([images[place] for place in places])} for places in sizes.values()]
     return InferRequest(parts=tuple(parts), places=tuple(map(tuple, sizes.values())))
 

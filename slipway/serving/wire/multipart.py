@@ -1,5 +1,6 @@
 """A form with files (multipart/form-data): each file is an image, in order."""
 
+import logging
 from dataclasses import dataclass, field
 
 from python_multipart.exceptions import MultipartParseError
@@ -12,6 +13,8 @@ from slipway.serving.wire.request import InferRequest
 
 MAX_FILES = 1024
 _MAX_BOUNDARY_CHARACTERS = 200
+
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # it warns of each damaged form; its sender is told
 
 
 @dataclass(slots=True)

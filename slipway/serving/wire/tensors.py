@@ -73,8 +73,10 @@ def loose_array(data: object, spec: TensorSpec, where: str) -> NDArray[Any]:
     """Nested lists as an array of whatever type they have.
 
     Raises:
-        RequestError: they are ragged or nested too deeply.
+        RequestError: they are ragged or nested too deeply, or hold strings where `spec` wants numbers.
     """
+    if spec.dtype != "string" and _holds_text(data):  # NumPy would give each value the room of the longest string
+        raise _not_of_type(spec, where)
     try:
         return np.asarray(data, dtype=object if spec.dtype == "string" else None)
     except (ValueError, OverflowError):
@@ -93,7 +95,7 @@ def convert(loose: NDArray[Any], spec: TensorSpec, where: str) -> NDArray[Any]:
         return _convert_floats(loose, spec, where)
     lowest, highest = _INTEGER_RANGES[spec.dtype]
     if loose.dtype.kind not in "iu" or loose.min() < lowest or loose.max() > highest:
-        raise RequestError(f"{where} holds a value that is not an integer from {lowest} to {highest}.")
+        raise _not_of_type(spec, where)
     return loose.astype(spec.dtype, copy=False)
 
 
@@ -105,7 +107,7 @@ def check_floats(values: NDArray[np.float32], spec: TensorSpec, where: str) -> N
     """
     finite = np.isfinite(values)
     if not finite.all() and not (may_be_missing(spec) and np.isnan(values[~finite]).all()):
-        raise _not_a_number(spec, where)
+        raise _not_of_type(spec, where)
     return values
 
 
@@ -174,27 +176,39 @@ def _convert_strings(loose: NDArray[Any], where: str) -> NDArray[Any]:
 
 
 def _convert_floats(loose: NDArray[Any], spec: TensorSpec, where: str) -> NDArray[np.float32]:
-    refusal = _not_a_number(spec, where)
     if loose.dtype.kind == "O":
         if not all(value is None or type(value) in (int, float) for value in loose.flat):
-            raise refusal
+            raise _not_of_type(spec, where)
         missing = _is_missing(loose)
     elif loose.dtype.kind in "iuf":
         missing = None
     else:
-        raise refusal
+        raise _not_of_type(spec, where)
     try:
         with np.errstate(over="ignore"):
             values = loose.astype(np.float32)
     except OverflowError:  # an integer of 400 digits
-        raise refusal from None
+        raise _not_of_type(spec, where) from None
     known = values if missing is None else values[~missing]
     if not np.isfinite(known).all() or (missing is not None and not may_be_missing(spec)):
-        raise refusal
+        raise _not_of_type(spec, where)
     return values
 
 
-def _not_a_number(spec: TensorSpec, where: str) -> RequestError:
+def _holds_text(data: object) -> bool:
+    """Whether a string is among nested values, however deep."""
+    level = [data]
+    while level:
+        if any(isinstance(value, str) for value in level):
+            return True
+        level = list(chain.from_iterable(value for value in level if isinstance(value, list)))
+    return False
+
+
+def _not_of_type(spec: TensorSpec, where: str) -> RequestError:
+    if spec.dtype in _INTEGER_RANGES:
+        lowest, highest = _INTEGER_RANGES[spec.dtype]
+        return RequestError(f"{where} holds a value that is not an integer from {lowest} to {highest}.")
     missing = ", nor null for missing" if may_be_missing(spec) else ""
     return RequestError(f"{where} holds a value that is not a number that FP32 can hold{missing}.")
 

@@ -152,7 +152,7 @@ def _stack_equal(values: list[Any], spec: TensorSpec) -> NDArray[Any] | None:
     """Nested lists of equal size at once; None where they are not, or something is wrong with one of them."""
     try:
         fast = fast_array(values, spec.dtype)
-        pixels = _add_channel(np.asarray(values) if fast is None else fast, spec, 1)
+        pixels = _add_channel(loose_array(values, spec, "") if fast is None else fast, spec, 1)
         _check_sample_shape(pixels.shape[1:], spec, "")
         return convert(pixels, spec, "")
     except (ValueError, OverflowError):  # RequestError is one

@@ -224,6 +224,27 @@ def test_an_alias_that_a_first_promotion_has_made_is_removed_with_it(shipyard, w
     assert (shipyard.serving, shipyard.champion) == (None, None)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CutShortAsTheRegistryGoes(LocalTarget):
+    """A target that fails once the registry has moved the alias, when that takes no more changes."""
+
+    def confirm(self, model_name: str) -> ServingRecord:
+        refuse_champion_moves(self.settings)
+        raise DeployError("the lease was lost.")
+
+
+def test_what_was_restored_is_said_where_only_the_alias_could_not_go_back(launched, write_image_bundle, tmp_path):
+    write_image_bundle(tmp_path / "new", seed=1)
+    with pytest.raises(DeployError) as caught:
+        launched.deploy(tmp_path / "new", target=CutShortAsTheRegistryGoes(settings=launched.settings))
+    told = str(caught.value)
+    assert told.startswith("Version 2 was taken back: the lease was lost. The alias champion could not be put back")
+    assert "set it to version 1" in told
+    assert "Version 1 of colors" in told
+    assert "failed too" not in told
+    assert (launched.serving.version, launched.champion) == ("1", "2")
+
+
 def test_a_promotion_cut_off_before_the_alias_moved_is_completed_by_the_next_one(launched, write_image_bundle, tmp_path):
     info = write_image_bundle(tmp_path / "new", seed=1)
     challenger = launched.challenger(tmp_path / "new")

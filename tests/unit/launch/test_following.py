@@ -1,6 +1,10 @@
 """When a pod that does not run is given up, and why a training failed, from pods as the API server describes them."""
 
+from datetime import UTC, datetime, timedelta
+
 from kubernetes.client import (
+    CoreV1Event,
+    CoreV1EventSeries,
     V1ContainerState,
     V1ContainerStateTerminated,
     V1ContainerStateWaiting,
@@ -11,12 +15,15 @@ from kubernetes.client import (
     V1PodStatus,
 )
 
-from slipway.launch.following import Patience, describe_failure
+from slipway.launch.following import Patience, describe_failure, find_refusal
 from slipway.launch.indexed_job import IndexedJobs
 from slipway.launch.workload import WorkloadStatus
 from slipway.training.node import FAILED_FOR_GOOD, NodeFailure
 
 NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+
+
+BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def pending(name: str = "p", *, conditions=None, state: V1ContainerState | None = None) -> V1Pod:
@@ -124,3 +131,27 @@ def test_a_job_whose_lease_ran_out_says_so(make_plan):
 def test_a_log_that_looks_like_no_failure_is_taken_for_none():
     assert NodeFailure.parse("Traceback (most recent call last):") is None
     assert NodeFailure.parse('{"event": "epoch"}') is None
+
+
+def at(seconds: float) -> datetime:
+    return BEGIN + timedelta(seconds=seconds)
+
+
+def event(message: str, **times: object) -> CoreV1Event:
+    return CoreV1Event(metadata=V1ObjectMeta(name=message), involved_object={}, message=message, **times)
+
+
+def test_a_refusal_from_before_the_last_pod_was_made_is_no_reason_to_give_up():
+    early = event("exceeded quota", last_timestamp=at(5))
+    assert find_refusal([early], at(0)) == "exceeded quota"
+    assert find_refusal([early], at(15)) == ""
+    late = event("exceeded quota again", last_timestamp=at(900))
+    assert find_refusal([late, early], at(15)) == "exceeded quota again"
+    assert find_refusal([early, late], None) == "exceeded quota again", "the last one, in whichever order they come"
+
+
+def test_a_refusal_that_is_repeated_counts_from_its_last_time():
+    assert find_refusal([event("no", first_timestamp=at(5), last_timestamp=at(70))], at(15)) == "no"
+    newer_form = event("no", event_time=at(5), series=CoreV1EventSeries(count=2, last_observed_time=at(70)))
+    assert find_refusal([newer_form], at(15)) == "no"
+    assert find_refusal([event("no", event_time=at(5))], at(15)) == ""

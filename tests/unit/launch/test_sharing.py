@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from slipway.config import ModelConfig, TrainConfig
 from slipway.errors import TrainingFailedError
@@ -208,10 +209,11 @@ def submit(served, tmp_path):
     return train
 
 
-def test_a_launcher_whose_job_is_deleted_by_another_begins_again_with_pods_that_do_not_meet_the_earlier_ones(submit, capfd):
-    first, second = submit(1)
+def test_a_launcher_whose_job_is_deleted_by_another_begins_again_with_pods_that_do_not_meet_the_earlier_ones(submit):
+    with capture_logs() as events:
+        first, second = submit(1)
     assert first[first.index("--meeting") + 1] != second[second.index("--meeting") + 1]
-    assert "the pods were deleted by someone else; beginning again, once" in "".join(capfd.readouterr())
+    assert "the pods were deleted by someone else; beginning again, once" in [entry["event"] for entry in events]
 
 
 def test_a_launcher_whose_job_is_deleted_again_takes_it_for_meant(submit):

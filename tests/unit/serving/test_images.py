@@ -10,7 +10,7 @@ from PIL import Image
 from slipway.data.decoding import decode_image
 from slipway.errors import RequestError
 from slipway.export.signature import Signature, TensorSpec
-from slipway.serving.wire.images import MEDIA_TYPES, ImageReader, parse_image
+from slipway.serving.wire.images import MAX_SIZES, MEDIA_TYPES, ImageReader, parse_image, stack_images
 
 
 def signature(*shape: int | None) -> Signature:
@@ -34,6 +34,13 @@ def picture() -> Image.Image:
 def test_an_image_file_becomes_one_sample(media_type):
     image = parse_image(encode(picture(), media_type), COLOR)["image"]
     assert (image.dtype, image.shape) == (np.uint8, (1, 2, 3, 3))
+
+
+def test_images_of_one_request_have_a_bounded_number_of_sizes():
+    images = [np.zeros((1, width, 3), np.uint8) for width in range(1, MAX_SIZES + 2)]
+    assert len(stack_images(images[1:] * 2, COLOR.inputs[0]).parts) == MAX_SIZES
+    with pytest.raises(RequestError, match="1025 different sizes; accepted: at most 1024"):
+        stack_images(images, COLOR.inputs[0])
 
 
 def test_an_image_is_turned_upright_and_gets_the_models_channels():

@@ -245,6 +245,8 @@ def test_a_new_version_takes_over_without_a_dropped_request(run_predictor, write
             write_pointer(pointer, ServingRecord(**{**vars(broken), "bundle_uri": str(tmp_path / "nowhere")}))
             time.sleep(1.2)
             assert set(versions) == {"1"}
+            pointer.write_bytes(b"\xff\xfe no UTF-8")
+            time.sleep(1.2)
             write_pointer(pointer, record_of(tmp_path / "v2", "2"))
             deadline = time.monotonic() + 20
             while "2" not in versions and time.monotonic() < deadline:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,7 +23,7 @@ from slipway.launch.local import launch_training
 from slipway.settings import load_settings
 from slipway.storage.objects import ObjectStorage
 from slipway.training.job import HISTORY_NAME, LAST_NAME, TrainingJob
-from slipway.training.node import FAILED_FOR_GOOD, NodeFailure, Place
+from slipway.training.node import FAILED_FOR_GOOD, Node, NodeFailure, Place, Rounds
 from slipway.training.processes import training_environment
 from slipway.training.work_folder import SharedJob, WorkFolder
 
@@ -139,7 +140,26 @@ def test_losses_between_which_training_comes_further_do_not_end_it(shared, start
         nodes[1] = start_node(1)
     assert nodes[0].wait(180) == 0, (tmp_path / "failure-0").read_text()
     assert "processes failed after a new checkpoint; going on from it" in (tmp_path / "node-0-1.log").read_text()
+    assert shared.read_position("m")
     assert shared.has_result()
+
+
+def test_another_node_takes_node_0s_word_for_a_checkpoint_whose_copy_is_still_on_its_way(shared, digits_dir, tmp_path):
+    """Node 0 says so when its round has ended, a little after the other's."""
+    job = begin(shared, digits_dir).place(tmp_path / "node")
+    job.work_dir.mkdir(parents=True)
+    (job.work_dir / LAST_NAME).write_bytes(b"checkpoint")
+    leader, other = (Node(Place(index=index, address="127.0.0.1"), shared, tmp_path / "node", "m") for index in (0, 1))
+    rounds = Rounds(lambda: other.read_position(job))
+    assert not rounds.has_moved(0.3)
+    saying = threading.Timer(0.5, leader.say_position, [job])
+    saying.start()
+    assert rounds.has_moved(30)
+    saying.join()
+    assert not Path(shared.checkpoints_uri).exists()
+    rounds.begin()
+    leader.say_position(job)
+    assert not rounds.has_moved(0.3), "the same checkpoint is no progress"
 
 
 def test_a_crash_that_repeats_itself_ends_the_training_however_far_it_came_before(shared, start_node, digits_dir, tmp_path):

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import time
+from http import HTTPStatus
 
 import pytest
 
@@ -38,12 +39,13 @@ def test_failures_and_slow_requests_are_logged_whatever_the_share(log, image_mod
     lines = log(
         image_model,
         make_exchange(request_id="well"),
-        make_exchange(request_id="refused", status=400),
+        make_exchange(request_id="refused", status=HTTPStatus.BAD_REQUEST),
         make_exchange(request_id="failed", status=500),
         make_exchange(request_id="slow", received_at=time.perf_counter() - 2.0),
         rate=0.0,
     )
     assert [line["request_id"] for line in lines] == ["refused", "failed", "slow"]
+    assert repr(lines[0]["status"]) == "400"
 
 
 def test_about_the_share_that_was_asked_for_is_logged(log, image_model):
