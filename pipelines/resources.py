@@ -139,8 +139,8 @@ def _size_shared_memory(train: TrainConfig) -> str:
     most = int(TRAIN.memory.removesuffix("Gi")) - PROCESS_MEMORY_GIB
     if train.shared_memory_gib > most:
         raise ConfigError(
-            f"train.shared_memory_gib is {train.shared_memory_gib}; accepted: 0 to {most}. What lies in /dev/shm counts against the "
-            f"{TRAIN.memory} of memory that the pod may use, and its processes need {PROCESS_MEMORY_GIB}Gi of them."
+            f"train.shared_memory_gib is {train.shared_memory_gib}; accepted: 0 to {most}. What lies in /dev/shm counts "
+            f"against the {TRAIN.memory} of memory that the pod may use, and its processes need {PROCESS_MEMORY_GIB}Gi of them."
         )
     return f"{train.shared_memory_gib}Gi" if train.shared_memory_gib else ""
 

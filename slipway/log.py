@@ -1,7 +1,6 @@
 """Structured logging: one line an event, for people on a terminal or as JSON for collectors."""
 
 import importlib
-import logging
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -30,6 +29,8 @@ def _import_structlog() -> ModuleType:
 
 def configure_logging(log_format: LogFormat) -> None:
     """Send events to standard error; call once at the start of a process."""
+    import logging
+
     structlog = _import_structlog()
     renderer = (
         structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())

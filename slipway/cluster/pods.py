@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 PodProblemKind = Literal["unschedulable", "image", "configuration", "crash", "failed"]
 
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
+_NO_SUCH_IMAGE = ("invalidimagename", "not found", "manifest unknown", "repository does not exist", "name unknown")
 _CONFIGURATION_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 _CRASH_REASONS = ("CrashLoopBackOff",)
 _LOG_LINES = 20
@@ -35,6 +36,11 @@ class PodProblem:
     def __str__(self) -> str:
         where = f"pod {self.pod}" + (f", container {self.container}" if self.container else "")
         return f"{where}: {self.reason}" + (f": {self.message}" if self.message else "")
+
+
+def names_no_image(words: str) -> bool:
+    """Whether a failed pull is of an image that does not exist: waiting cannot help there, unlike for a registry that is away."""
+    return any(sign in words.lower() for sign in _NO_SUCH_IMAGE)
 
 
 def find_problem(pod: "V1Pod") -> PodProblem | None:

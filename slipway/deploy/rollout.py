@@ -5,21 +5,21 @@ Deployment's. So the Deployment is looked at, and of the pods only those that th
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from slipway.cluster.client import Cluster, translated_errors
-from slipway.cluster.pods import PodProblem, find_problem, list_pods, read_log_tail
+from slipway.cluster.pods import PodProblem, find_problem, list_pods, names_no_image, read_log_tail
 from slipway.cluster.resources import CustomResources, Manifest
 from slipway.deploy.inference_service import PROMOTED_AT
 from slipway.errors import ClusterError, DeployError
 
 if TYPE_CHECKING:
-    from kubernetes.client import V1Deployment, V1Pod
+    from kubernetes.client import CoreV1Event, V1Deployment, V1Pod
 
 STORAGE_ANNOTATION = "internal.serving.kserve.io/storage-initializer-sourceuri"
 _POLL_SECONDS = 0.25
@@ -59,6 +59,11 @@ class Sight:
     """Those that the change has made."""
     warnings: tuple[str, ...] = ()
     """What events say of the InferenceService and what belongs to it, since the wait began."""
+    missing_images: tuple[str, ...] = ()
+    """What events say of images that the pods' node looked for and that do not exist, as `pod NAME: MESSAGE`.
+
+    A kubelet says so at once there, and in the pod's status at its next look at the pod: 10 to 15 s later.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +103,8 @@ def find_troubles(wanted: Wanted, sight: Sight) -> Iterator[Trouble]:
     """All that keeps the change from serving, the most telling first."""
     for pod in sight.pods:
         yield from _pod_troubles(pod)
+    for message in sight.missing_images:
+        yield Trouble(kind="image", text=message)
     model = sight.service.get("status", {}).get("modelStatus", {})
     failure = model.get("lastFailureInfo", {})
     said = " ".join(str(failure[key]) for key in ("reason", "message") if failure.get(key)).strip()
@@ -213,8 +220,14 @@ def look(services: CustomResources, wanted: Wanted, *, since: datetime | None = 
         pods = tuple(
             pod for pod in found if is_made_by(wanted, pod.metadata.annotations) and pod.metadata.deletion_timestamp is None
         )
-    warnings = tuple(_read_warnings(services, wanted.name, since)) if since is not None else ()
-    return Sight(service=service, deployment=deployment, pods=pods, warnings=warnings)
+    events = list(_read_warnings(services, since)) if since is not None else []
+    return Sight(
+        service=service,
+        deployment=deployment,
+        pods=pods,
+        warnings=tuple(f"{event.reason}: {event.message}" for event in events if _is_about(wanted.name, event)),
+        missing_images=tuple(find_missing_images(pods, events)),
+    )
 
 
 def count_restarts(sight: Sight) -> int:
@@ -232,18 +245,33 @@ def _read_deployment(cluster: Cluster, namespace: str, name: str) -> "V1Deployme
         raise
 
 
-def _read_warnings(services: CustomResources, name: str, since: datetime) -> Iterator[str]:
+def _read_warnings(services: CustomResources, since: datetime) -> "Iterator[CoreV1Event]":
     with translated_errors(f"listing events of {services.namespace}"):
-        events: list[Any] = services.cluster.core.list_namespaced_event(services.namespace, field_selector="type=Warning").items
+        events: list[CoreV1Event] = services.cluster.core.list_namespaced_event(
+            services.namespace, field_selector="type=Warning"
+        ).items
     for event in events:
-        about = event.involved_object.name or ""
         at = event.last_timestamp or event.event_time or event.metadata.creation_timestamp
-        if (
-            at is not None
-            and at.replace(microsecond=0) >= since.replace(microsecond=0)
-            and (about == name or about.startswith(f"{name}-predictor"))
-        ):
-            yield f"{event.reason}: {event.message}"
+        if at is not None and at.replace(microsecond=0) >= since.replace(microsecond=0):
+            yield event
+
+
+def _is_about(name: str, event: "CoreV1Event") -> bool:
+    about = event.involved_object.name or ""
+    return bool(about == name or about.startswith(f"{name}-predictor"))
+
+
+def find_missing_images(pods: "Sequence[V1Pod]", events: "Sequence[CoreV1Event]") -> Iterator[str]:
+    """What events say of images of pods that still wait for their containers, where the images do not exist."""
+    waiting = {
+        pod.metadata.uid: pod.metadata.name
+        for pod in pods
+        if any(status.state.waiting is not None for status in pod.status.container_statuses or [])
+    }
+    for event in events:
+        name = waiting.get(event.involved_object.uid)
+        if name is not None and event.reason == "Failed" and "pull image" in event.message and names_no_image(event.message):
+            yield f"pod {name}: {event.message}"
 
 
 def _tell(services: CustomResources, trouble: Trouble) -> str:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, NoReturn
 
 from slipway.cluster.client import Cluster, translated_errors
-from slipway.cluster.pods import PodProblem, find_problem, list_pods, read_log_tail
+from slipway.cluster.pods import PodProblem, find_problem, list_pods, names_no_image, read_log_tail
 from slipway.errors import ClusterError, TrainingFailedError
 from slipway.launch.rank_log import RankLog
 from slipway.launch.workload import Workload, WorkloadPlan, WorkloadStatus
@@ -24,7 +24,6 @@ _API_SECONDS = 90.0
 _NO_POD_SECONDS = 10.0
 _PULL_SECONDS = 1800.0
 _LOG_SECONDS = 5.0
-_HOPELESS_IMAGE = ("invalidimagename", "not found", "manifest unknown", "repository does not exist", "name unknown")
 _DEADLINE = "DeadlineExceeded"
 _INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 
@@ -61,7 +60,7 @@ class Patience:
 
 def _is_hopeless(problem: PodProblem) -> bool:
     """Whether waiting cannot help: an image that does not exist, unlike a registry that does not answer."""
-    return problem.kind == "image" and any(word in f"{problem.reason} {problem.message}".lower() for word in _HOPELESS_IMAGE)
+    return problem.kind == "image" and names_no_image(f"{problem.reason} {problem.message}")
 
 
 class Following:
@@ -185,7 +184,8 @@ def find_refusal(events: Iterable["CoreV1Event"], last_made: datetime | None) ->
 def _read_time(event: "CoreV1Event") -> datetime | None:
     """When it was last seen; which field says so depends on who wrote it."""
     last = event.series.last_observed_time if event.series else None
-    return last or event.last_timestamp or event.event_time or event.metadata.creation_timestamp
+    seen: datetime | None = last or event.last_timestamp or event.event_time or event.metadata.creation_timestamp
+    return seen
 
 
 def _last_made(pods: Iterable["V1Pod"]) -> datetime | None:

@@ -34,7 +34,7 @@ from slipway.training.processes import (
     worker_arguments,
 )
 from slipway.training.torchrun import RENDEZVOUS_LOST, WORKERS_FAILED
-from slipway.training.work_folder import WorkFolder
+from slipway.training.work_folder import Round, WorkFolder
 
 FAILED_FOR_GOOD = 70
 """Exit status of a node after a failure that another start cannot mend; its termination message says which."""
@@ -54,6 +54,7 @@ _JOIN_SECONDS = 600
 _SHORT_ROUND_SECONDS = 30.0
 _MAX_SHORT_ROUNDS = 5
 _BETWEEN_ROUNDS_SECONDS = 1.0
+_HEAR_SECONDS = 0.5
 _WORD_SECONDS = 120.0
 """How long another node whose processes failed waits to hear that there is a new checkpoint, before it ends the training."""
 _ADDRESS_IN_EACH_ROUND = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
@@ -126,20 +127,23 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     folder = WorkFolder(storage=ObjectStorage(settings), uri=options.work_uri)
+    node: Node | None = None
     try:
         if options.address:
             place = Place(index=options.index, address=options.address, port=options.port)
         else:
             place = Place.of_pod(options.index, socket.getfqdn(), options.port)
-        Node(place, folder, options.folder, options.meeting).run()
+        node = Node(place, folder, options.folder, options.meeting)
+        node.run()
     except StorageError as error:  # not the training's fault, and perhaps gone at the next start
         log.error("node failed", index=options.index, kind=type(error).__name__, error=str(error))
         NodeFailure(kind=type(error).__name__, message=str(error), at=time.time()).write(options.failure_file)
         return 1
     except SlipwayError as error:
         log.error("node failed", index=options.index, kind=type(error).__name__, error=str(error))
-        NodeFailure(kind=type(error).__name__, message=str(error), at=time.time()).write(options.failure_file)
-        time.sleep(_LINGER_SECONDS)
+        at = (node.ended_at if node is not None else 0.0) or time.time()  # not when the others had told what it means
+        NodeFailure(kind=type(error).__name__, message=str(error), at=at).write(options.failure_file)
+        time.sleep(max(0.0, at + _LINGER_SECONDS - time.time()))
         return FAILED_FOR_GOOD
     return 0
 
@@ -157,6 +161,8 @@ class Node:
         self._shared = shared
         self._folder = folder
         self._meeting = meeting
+        self.ended_at = 0.0
+        """When the last round's torchrun ended, in seconds since the epoch; 0 before."""
 
     def run(self) -> None:
         """Take part until there is a result.
@@ -234,14 +240,32 @@ class Node:
             own = job.work_dir / LAST_NAME
             return str(own.stat().st_mtime_ns) if own.exists() else ""
         copied = self._shared.storage.find_file(join_uri(self._shared.checkpoints_uri, LAST_NAME))
-        return f"{self._shared.read_position(self._meeting)} {copied.version if copied is not None else ''}"
+        return f"{self._shared.read_round(self._meeting).position} {copied.version if copied is not None else ''}"
 
-    def say_position(self, job: TrainingJob) -> None:
-        """Let the others know where node 0 is; they see it by the copied checkpoint too, so that no store is no failure here."""
+    def tell(self, job: TrainingJob, *, is_over: bool) -> None:
+        """Let the others know where node 0 is; they see the copied checkpoint too, so a store that is away is no failure here."""
+        if self._place.index != 0:
+            return
         try:
-            self._shared.write_position(self._meeting, self.read_position(job))
+            self._shared.write_round(self._meeting, Round(position=self.read_position(job), is_over=is_over))
         except StorageError as error:
             log.warning("the other nodes are not told of the last checkpoint", error=str(error))
+
+    def has_come_further(self, rounds: "Rounds", *, seconds: float = _WORD_SECONDS) -> bool:
+        """Whether a round of which the processes failed brought a new checkpoint.
+
+        Node 0 knows, and tells the others when its own round is over, or within `seconds`: all of them decide alike. What they
+        read then is of this round, since they met in it, and node 0 tells of its beginning first.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            is_known = self._place.index == 0 or self._shared.read_round(self._meeting).is_over
+            is_last = is_known or time.monotonic() >= deadline
+            if rounds.has_moved():
+                return True
+            if is_last:
+                return False
+            time.sleep(_HEAR_SECONDS)
 
     def _run_torchrun(self, job: TrainingJob, leader: str, rounds: "Rounds") -> bool:
         """One round of torchrun with node 0 at `leader`; False where another round may go better.
@@ -253,6 +277,7 @@ class Node:
             TrainingFailedError: the training itself failed.
         """
         rounds.begin()
+        self.tell(job, is_over=False)
         clear_traces(job.work_dir)
         log.info("starting torchrun", node=self._place.index, nodes=job.train.num_nodes, leader=leader)
         with ExitStack() as stack:
@@ -261,12 +286,12 @@ class Node:
             stack.callback(end_torchrun, process, stop_seconds=_STOP_SECONDS)
             while process.poll() is None and not (job.work_dir / FAILURE_NAME).exists():
                 time.sleep(_LOOK_SECONDS)
+            self.ended_at = time.time()
+        self.tell(job, is_over=True)
         message = read_failure(job.work_dir)
         if message:
             raise TrainingFailedError(message)
-        if self._place.index == 0:
-            self.say_position(job)
-        if process.returncode == WORKERS_FAILED and rounds.has_moved(0.0 if self._place.index == 0 else _WORD_SECONDS):
+        if process.returncode == WORKERS_FAILED and self.has_come_further(rounds):
             end = describe_end(job, process.returncode, self._shared.checkpoints_uri)
             log.warning("processes failed after a new checkpoint; going on from it", node=self._place.index, reason=end)
             return False
@@ -305,14 +330,9 @@ class Rounds:
         self._begun = time.monotonic()
         self._position = self._read_position()
 
-    def has_moved(self, seconds: float = 0.0) -> bool:
-        """Whether there is a new checkpoint since the round began, or one becomes known within `seconds`."""
-        deadline = time.monotonic() + seconds
-        while self._read_position() == self._position:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(min(_BETWEEN_ROUNDS_SECONDS, seconds))
-        return True
+    def has_moved(self) -> bool:
+        """Whether there is a new checkpoint since the round began."""
+        return self._read_position() != self._position
 
     def count(self) -> None:
         """A round has ended, and the next one begins after a breath."""

@@ -1,8 +1,9 @@
 """What the nodes of one training and their launcher share: a folder in the object store. Imports no torch.
 
-It holds `job.json`, `checkpoints/` (`best.pt`, `last.pt`, `history.json`), node 0's address and how far it has come while training
-goes on, and in the end `result/`, which is published whole: the bundle, `history.json`, `environment.json`, `result.json`. It outlives the pods, the
-Job and the launcher; a training with the same key goes on from it, or finds that all is done.
+It holds `job.json`, `checkpoints/` (`best.pt`, `last.pt`, `history.json`), node 0's address and its word on how far it has come
+while training goes on, and in the end `result/`, which is published whole: the bundle, `history.json`, `environment.json`,
+`result.json`. It outlives the pods, the Job and the launcher; a training with the same key goes on from it, or finds that all is
+done.
 """
 
 import json
@@ -56,6 +57,15 @@ class SharedJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Round:
+    """A round of torchrun, as node 0 tells the others of it."""
+
+    position: str
+    """Differs once the last checkpoint is another one."""
+    is_over: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkFolder:
     """The folder at `uri`."""
 
@@ -95,16 +105,16 @@ class WorkFolder:
         except ObjectMissingError:
             return ""
 
-    def write_position(self, meeting: str, position: str) -> None:
+    def write_round(self, meeting: str, told: Round) -> None:
         """Say how far node 0 of these nodes has come: sooner known than a checkpoint is copied."""
-        self.storage.write_bytes(join_uri(self.uri, "positions", meeting), position.encode())
+        self.storage.write_bytes(join_uri(self.uri, "rounds", meeting), json.dumps(asdict(told)).encode())
 
-    def read_position(self, meeting: str) -> str:
-        """How far node 0 of these nodes said that it has come; "" while it has not."""
+    def read_round(self, meeting: str) -> Round:
+        """What node 0 of these nodes said last."""
         try:
-            return self.storage.read_bytes(join_uri(self.uri, "positions", meeting)).decode()
+            return Round(**json.loads(self.storage.read_bytes(join_uri(self.uri, "rounds", meeting))))
         except ObjectMissingError:
-            return ""
+            return Round(position="", is_over=False)
 
     def has_result(self) -> bool:
         """Whether the training has ended well, and all that it gave is here."""

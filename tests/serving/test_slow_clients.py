@@ -103,6 +103,17 @@ def test_a_request_that_would_rather_go_on_in_another_protocol_is_answered_in_th
     assert b"inputs lacks image" in answer
 
 
+def test_very_many_requests_at_once_for_another_protocol_are_all_answered(connect):
+    connection = connect()
+    asked = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+    connection.sendall(asked * 2000)
+    answers = b""
+    while answers.count(b'{"live":true}') < 2000:
+        piece = connection.recv(1 << 20)
+        assert piece, answers[-500:]
+        answers += piece
+
+
 def test_many_slow_heads_keep_nobody_out(strict, connect):
     slow = [connect() for _ in range(30)]
     for connection in slow:

@@ -1,7 +1,6 @@
 """One version of a model, loaded and checked. It imports little: a cold start waits for the engine that is opened here."""
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -51,20 +50,19 @@ def load_model(
     engine: Literal["auto"] | EngineName = "auto",
     precision: Literal["auto"] | Precision = "auto",
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    hashes: Callable[[], Mapping[str, str]] = dict,
     on_imported: Callable[[], None] = lambda: None,
 ) -> LoadedModel:
     """Check a bundle's hashes, load its model and let it answer its golden examples.
 
-    `on_imported` is called, where nothing fails before, once the engine's library is imported: little of what follows needs
-    the interpreter.
+    `hashes` gives those of the bundle's files that are known by then. `on_imported` is called, where nothing fails before, once
+    the engine's library is imported: little of what follows needs the interpreter.
 
     Raises:
         BundleError: a file is missing or altered, the model cannot be loaded, does not answer, or answers wrongly.
     """
-    importing = threading.Thread(target=import_library, args=(read_info(bundle_dir), engine, precision), daemon=True)
-    importing.start()  # the files are hashed meanwhile
-    bundle = read_bundle(bundle_dir)
-    importing.join()
+    import_library(read_info(bundle_dir), engine, precision)
+    bundle = read_bundle(bundle_dir, hashes=hashes())
     on_imported()
     opened = open_engine(bundle, engine=engine, precision=precision, device=device, num_threads=num_threads)
     check_golden_examples(bundle, opened)

@@ -22,6 +22,8 @@ NUM_RESERVED = 16
 _LINGER_SECONDS = 2.0
 _MAX_IGNORED_BYTES = 1 << 20
 """Of a body that was answered before it was there: to that end it is read, so that the connection can be used again."""
+_MOST_BYTES_JOINED = 1 << 16
+_ANSWER_START, _GO_ON = b"HTTP/1.1 ", b"HTTP/1.1 100 "
 _MOST_SECONDS_BETWEEN_LOOKS = 0.5
 _LOOKS_PER_LIMIT = 4
 
@@ -155,25 +157,32 @@ class BoundedConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
+        rest: bytes | None = data
+        while rest is not None:
+            rest = self._read(rest)
+
+    def _read(self, data: bytes) -> bytes | None:
+        """What is to be read next, where a request asked for another protocol; else None."""
         if self._deaf:
-            return
+            return None
         if self._reading is _Reading.HEAD:
             self._num_bytes += len(data)
         self._piece_bytes = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._go_on_without_upgrade(data[upgrade.args[0] :])
+            return self._without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause.refusal if isinstance(cause, _RefusedError) else _NOT_HTTP)
         else:
             if self._reading is _Reading.NOTHING:
-                return
+                return None
             limits = self._limits
             endless = self._reading is _Reading.HEAD and self._num_bytes > limits.max_head_bytes
             if endless or len(self.headers) > limits.max_headers:  # those after a body count too
                 self._refuse(self._head_too_large)
+        return None
 
     def on_message_begin(self) -> None:
         """Called by the parser at a request's first byte."""
@@ -226,6 +235,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Called when an answer is written."""
+        self.transport.flush()  # type: ignore[attr-defined]
         if self._reading is _Reading.NOTHING:
             self.since = self.loop.time()
         super().on_response_complete()
@@ -263,14 +273,14 @@ class BoundedConnection(HttpToolsProtocol):
         """Whether the request would rather go on in another protocol; the parser then takes its body for that."""
         return self._reading is _Reading.HEAD and self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
 
-    def _go_on_without_upgrade(self, rest: bytes) -> None:
-        """Read the request as if it asked for none, as one that knows no other protocol is to do (RFC 9110)."""
+    def _without_upgrade(self, rest: bytes) -> bytes:
+        """The request as if it asked for no other protocol: one that knows none is to answer in this one (RFC 9110)."""
         version = self.parser.get_http_version().encode()
         lines = [name + b": " + value + b"\r\n" for name, value in self.headers if name != b"upgrade"]
-        head = b"".join([self.parser.get_method(), b" ", self.url, b" HTTP/", version, b"\r\n", *lines, b"\r\n"])
+        head = [self.parser.get_method(), b" ", self.url, b" HTTP/", version, b"\r\n", *lines, b"\r\n"]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-        self.data_received(head + rest)
+        return b"".join([*head, rest])
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer what is being read with a refusal, and close; requests before it get their answers first."""
@@ -330,13 +340,40 @@ class BoundedConnection(HttpToolsProtocol):
 
 
 class _PoliteTransport:
-    """A transport whose `close` is the connection's own."""
+    """A transport whose `close` is the connection's own, and which sends an answer's head together with its body.
 
-    __slots__ = ("abort", "close", "get_extra_info", "is_closing", "write")
+    An application says both in one go: the head waits for the body or for the answer's end, whichever is first.
+    """
+
+    __slots__ = ("_close", "_head", "_write", "abort", "get_extra_info", "is_closing")
 
     def __init__(self, transport: asyncio.Transport, close: Any, is_closing: Any) -> None:
-        self.write = transport.write
+        self._write = transport.write
+        self._close = close
+        self._head = b""
         self.abort = transport.abort
         self.get_extra_info = transport.get_extra_info
-        self.close = close
         self.is_closing = is_closing
+
+    def write(self, data: bytes) -> None:
+        """See `asyncio.WriteTransport`."""
+        if self._head:
+            head, self._head = self._head, b""
+            if len(data) > _MOST_BYTES_JOINED:
+                self._write(head)
+            else:
+                data = head + data
+        elif data.startswith(_ANSWER_START) and not data.startswith(_GO_ON):
+            self._head = data
+            return
+        self._write(data)
+
+    def flush(self) -> None:
+        """Send a head that has no body."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        """See `asyncio.BaseTransport`."""
+        self.flush()
+        self._close()

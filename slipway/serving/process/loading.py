@@ -3,14 +3,17 @@
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slipway.errors import SlipwayError
-from slipway.serving.inference.loaded import LoadedModel, load_model
+from slipway.serving.process.hashing import Hashing
 from slipway.serving.process.options import ServerOptions
-from slipway.serving.process.source import local_bundle
-from slipway.serving.record import ServingRecord, read_pointer
 from slipway.settings import Settings
-from slipway.storage.uri import is_remote
+from slipway.storage.uri import is_remote, local_path
+
+if TYPE_CHECKING:
+    from slipway.serving.inference.loaded import LoadedModel
+    from slipway.serving.record import ServingRecord
 
 
 class Loader:
@@ -23,7 +26,7 @@ class Loader:
         self.imported = threading.Event()
         """Set once the first model's loading has imported what it needs, or waits for an object store."""
 
-    def load(self) -> LoadedModel:
+    def load(self) -> "LoadedModel":
         """The model to begin with.
 
         Raises:
@@ -32,13 +35,12 @@ class Loader:
             StorageError: the object store cannot be reached, or refuses.
         """
         if self._options.pointer is not None:
-            return self.load_record(read_pointer(self._options.pointer))
-        if is_remote(self._options.bundle):
-            self.imported.set()
-        bundle_dir = self._copies.enter_context(local_bundle(self._options.bundle, self._settings))
-        return self._load(bundle_dir, self._options.name, self._options.version)
+            from slipway.serving.record import read_pointer
 
-    def load_record(self, record: ServingRecord) -> LoadedModel:
+            return self.load_record(read_pointer(self._options.pointer))
+        return self._load(self._bring(self._options.bundle), self._options.name, self._options.version)
+
+    def load_record(self, record: "ServingRecord") -> "LoadedModel":
         """The model that a pointer file names."""
         return self._load(Path(record.bundle_uri), record.model_name, record.version)
 
@@ -46,8 +48,19 @@ class Loader:
         """Remove the copies."""
         self._copies.close()
 
-    def _load(self, bundle_dir: Path, name: str, version: str) -> LoadedModel:
+    def _bring(self, uri: str) -> Path:
+        if not is_remote(uri):
+            return local_path(uri)
+        self.imported.set()
+        from slipway.serving.process.source import local_bundle
+
+        return self._copies.enter_context(local_bundle(uri, self._settings))
+
+    def _load(self, bundle_dir: Path, name: str, version: str) -> "LoadedModel":
         options = self._options
+        hashing = Hashing(bundle_dir)
+        from slipway.serving.inference.loaded import load_model  # takes a tenth of a second the first time
+
         return load_model(
             bundle_dir,
             name=name,
@@ -56,6 +69,7 @@ class Loader:
             engine=options.engine,
             precision=options.precision,
             device=options.device,
+            hashes=hashing.wait,
             on_imported=self.imported.set,
         )
 
@@ -75,7 +89,7 @@ class Loading:
         """Return when other imports no longer hold the loading up: both need the interpreter, its compiling does not."""
         self.loader.imported.wait()
 
-    def wait(self) -> LoadedModel:
+    def wait(self) -> "LoadedModel":
         """The model, once it is there. Raises what `Loader.load` does."""
         self._thread.join()
         if self._model is None:

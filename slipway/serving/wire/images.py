@@ -1,6 +1,7 @@
 """Uploaded image files as the input of a model: decoded as training data are."""
 
 import io
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,11 @@ from slipway.export.signature import Signature, TensorSpec
 from slipway.serving.wire.request import InferRequest
 from slipway.serving.wire.tensors import Arrays
 
+try:
+    import simplejpeg
+except ImportError:  # in the pipeline's image; Pillow gives the same pixels
+    simplejpeg = None
+
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp")
 MAX_PIXELS = 40_000_000
 """Of all images of one request."""
@@ -25,6 +31,14 @@ _GREY, _COLOR = 1, 3
 _ORIENTATION = 0x0112
 _AS_STORED = (None, 1)
 _JPEG_FACTORS = (8, 4, 2, 1)
+_MARKER_BYTES = _LENGTH_BYTES = 2
+_JPEG_START, _JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
+_JPEG_FRAMES = (b"\xff\xc0", b"\xff\xc1", b"\xff\xc2")
+_PLAIN_SEGMENTS = (b"\xff\xe0", b"\xff\xdb", b"\xff\xc4", b"\xff\xdd", b"\xff\xfe")
+"""JFIF, quantisation, Huffman tables, restart interval, comment: none says how the image is turned."""
+_FRAME_HEAD = struct.Struct(">BHHB")
+"""Bits of a sample, height, width, components."""
+_SAMPLE_BITS = 8
 
 
 def has_image_magic(body: bytes) -> bool:
@@ -85,7 +99,7 @@ class ImageReader:
         return pixels
 
     def _decode(self, body: bytes) -> Pixels:
-        width, height, is_color_jpeg = _read_head(body)
+        width, height, is_color_jpeg = _read_plain_head(body) or _read_head(body)
         if width * height > self._pixels_left:
             more = "" if self._pixels_left == self._max_pixels else ", with those of the images before it"
             raise DataError(f"it has {width} x {height} pixels{more}; accepted: at most {self._max_pixels} in all")
@@ -116,6 +130,32 @@ def _stack(images: Sequence[Pixels]) -> Pixels:
     return images[0][np.newaxis] if len(images) == 1 else np.stack(images)
 
 
+def _read_plain_head(body: bytes) -> tuple[int, int, bool] | None:
+    """What `_read_head` finds, of a colour JPEG whose head holds nothing that could turn it; None of any other file.
+
+    It takes a tenth of the time, and most files are such.
+    """
+    if not body.startswith(_JPEG_START):
+        return None
+    width = height = 0
+    place = len(_JPEG_START)
+    while (marker := body[place : place + _MARKER_BYTES]) != _JPEG_SCAN:
+        place += _MARKER_BYTES
+        length = int.from_bytes(body[place : place + _LENGTH_BYTES])
+        if marker in _JPEG_FRAMES:
+            frame = body[place + _LENGTH_BYTES : place + _LENGTH_BYTES + _FRAME_HEAD.size]
+            if width or len(frame) < _FRAME_HEAD.size:
+                return None
+            bits, height, width, components = _FRAME_HEAD.unpack(frame)
+            is_plain = bits == _SAMPLE_BITS and components == _COLOR
+        else:
+            is_plain = marker in _PLAIN_SEGMENTS
+        if not is_plain or length < _LENGTH_BYTES:
+            return None
+        place += length
+    return (width, height, True) if 0 < width * height <= MAX_PIXELS else None
+
+
 def _read_head(body: bytes) -> tuple[int, int, bool]:
     """(width, height, whether it is a colour JPEG that is stored upright).
 
@@ -137,9 +177,7 @@ def _read_head(body: bytes) -> tuple[int, int, bool]:
 
 def _decode_jpeg(body: bytes, width: int, height: int, min_side: int | None) -> Pixels | None:
     """By libjpeg-turbo without Pillow around it, which takes half the time for the same pixels; None where it refuses."""
-    try:
-        import simplejpeg
-    except ImportError:  # in the pipeline's image; Pillow gives the same pixels
+    if simplejpeg is None:
         return None
     factor = 1 if min_side is None else next(size for size in _JPEG_FACTORS if size <= max(min(width, height) // min_side, 1))
     smallest = {"min_width": -(-width // factor), "min_height": -(-height // factor), "min_factor": factor} if factor > 1 else {}

@@ -2,7 +2,16 @@ import json
 
 import pytest
 
-from slipway.deploy.rollout import STORAGE_ANNOTATION, Sight, Wanted, _Patience, deployment_name, find_troubles, is_complete
+from slipway.deploy.rollout import (
+    STORAGE_ANNOTATION,
+    Sight,
+    Wanted,
+    _Patience,
+    deployment_name,
+    find_missing_images,
+    find_troubles,
+    is_complete,
+)
 
 URI = "s3://slipway/state/models/digits/new/"
 WANTED = Wanted(name="digits", uid="u", storage_uri=URI, promoted_at="now")
@@ -60,7 +69,7 @@ def pod(parse):
         if main:
             status["containerStatuses"] = [{"name": "kserve-container", "image": "", "imageID": "", "ready": False, **main}]
         content = {
-            "metadata": {"name": "digits-predictor-1", "annotations": MADE},
+            "metadata": {"name": "digits-predictor-1", "uid": "p-1", "annotations": MADE},
             "spec": {"initContainers": [{"name": "storage-initializer"}], "containers": [{"name": "kserve-container"}]},
             "status": status,
         }
@@ -178,3 +187,37 @@ def test_the_deployment_is_named_like_the_service_that_the_address_leads_to():
     assert deployment_name(service) == "digits-predictor"
     service["status"]["address"] = {"url": "http://digits-v2-predictor.ml.svc.cluster.local"}
     assert deployment_name(service) == "digits-v2-predictor"
+
+
+@pytest.fixture
+def event(parse):
+    def make(message, reason="Failed", uid="p-1"):
+        content = {
+            "metadata": {"name": "e"},
+            "involvedObject": {"kind": "Pod", "name": "digits-predictor-1", "uid": uid},
+            "reason": reason,
+            "message": message,
+        }
+        return parse(content, "CoreV1Event")
+
+    return make
+
+
+MISSING = 'Failed to pull image "ghcr.io/slipway/slipway-predictor:none": rpc error: code = NotFound desc = ...: not found'
+
+
+def test_an_image_that_does_not_exist_is_seen_in_the_events_before_the_pod_says_so(pod, event):
+    waiting = pod(main={"restartCount": 0, "state": {"waiting": {"reason": "PodInitializing"}}})
+    (said,) = find_missing_images([waiting], [event(MISSING)])
+    seen = Sight(service=sight().service, deployment=None, pods=(waiting,), missing_images=(said,))
+    (trouble,) = find_troubles(WANTED, seen)
+    assert (trouble.kind, trouble.text) == ("image", f"pod digits-predictor-1: {MISSING}")
+
+
+def test_only_a_missing_image_of_a_pod_that_waits_counts_among_the_events(pod, event):
+    waiting = pod(main={"restartCount": 0, "state": {"waiting": {"reason": "PodInitializing"}}})
+    running = pod(main={"restartCount": 0, "state": {"running": {}}})
+    assert list(find_missing_images([running], [event(MISSING)])) == []
+    assert list(find_missing_images([waiting], [event(MISSING, uid="p-2")])) == []
+    assert list(find_missing_images([waiting], [event('Failed to pull image "x": i/o timeout')])) == []
+    assert list(find_missing_images([waiting], [event("Error: secret not found")])) == []

@@ -140,33 +140,43 @@ def test_losses_between_which_training_comes_further_do_not_end_it(shared, start
         nodes[1] = start_node(1)
     assert nodes[0].wait(180) == 0, (tmp_path / "failure-0").read_text()
     assert "processes failed after a new checkpoint; going on from it" in (tmp_path / "node-0-1.log").read_text()
-    assert shared.read_position("m")
+    assert shared.read_round("m").is_over
+    assert shared.read_round("m").position
     assert shared.has_result()
 
 
 def test_another_node_takes_node_0s_word_for_a_checkpoint_whose_copy_is_still_on_its_way(shared, digits_dir, tmp_path):
-    """Node 0 says so when its round has ended, a little after the other's."""
+    """Node 0 gives it when its round is over, a little after the other's."""
     job = begin(shared, digits_dir).place(tmp_path / "node")
     job.work_dir.mkdir(parents=True)
-    (job.work_dir / LAST_NAME).write_bytes(b"checkpoint")
     leader, other = (Node(Place(index=index, address="127.0.0.1"), shared, tmp_path / "node", "m") for index in (0, 1))
     rounds = Rounds(lambda: other.read_position(job))
-    assert not rounds.has_moved(0.3)
-    saying = threading.Timer(0.5, leader.say_position, [job])
+    leader.tell(job, is_over=False)
+    assert not other.has_come_further(rounds, seconds=0.1), "it waits no longer than it may"
+    (job.work_dir / LAST_NAME).write_bytes(b"checkpoint")
+    saying = threading.Timer(0.3, leader.tell, [job], {"is_over": True})
     saying.start()
-    assert rounds.has_moved(30)
+    assert other.has_come_further(rounds, seconds=60)
     saying.join()
     assert not Path(shared.checkpoints_uri).exists()
+
     rounds.begin()
-    leader.say_position(job)
-    assert not rounds.has_moved(0.3), "the same checkpoint is no progress"
+    leader.tell(job, is_over=False)
+    leader.tell(job, is_over=True)
+    begun = time.monotonic()
+    assert not other.has_come_further(rounds, seconds=60), "the same checkpoint is no progress"
+    assert time.monotonic() - begun < 30, "once node 0 has said so there is nothing to wait for"
 
 
-def test_a_crash_that_repeats_itself_ends_the_training_however_far_it_came_before(shared, start_node, digits_dir, tmp_path):
+@pytest.mark.parametrize("num_nodes", [1, 2])
+def test_a_crash_that_repeats_itself_ends_the_training_however_far_it_came_before(
+    shared, start_node, digits_dir, tmp_path, num_nodes
+):
     """The history cannot be written, which is found out after the first checkpoint was."""
-    begin(shared, digits_dir, num_nodes=1, max_restarts=1)
+    begin(shared, digits_dir, num_nodes=num_nodes, max_restarts=1)
     (tmp_path / "node-0-1" / "work" / HISTORY_NAME).mkdir(parents=True)
-    assert start_node(0).wait(120) == FAILED_FOR_GOOD
+    nodes = [start_node(index) for index in range(num_nodes)]
+    assert [node.wait(120) for node in nodes] == [FAILED_FOR_GOOD] * num_nodes
     failure = NodeFailure.parse((tmp_path / "failure-0").read_text())
     assert "IsADirectoryError" in failure.message
     log = (tmp_path / "node-0-1.log").read_text()
