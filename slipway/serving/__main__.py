@@ -8,6 +8,9 @@ from slipway.serving.process.ending import end_cleanly_on_signals, leave_now
 from slipway.serving.process.options import load_options
 from slipway.settings import configure_numpy, load_settings
 
+_START_SWITCH_SECONDS = 0.0005
+"""Until all is imported: the thread that hashes needs the interpreter for microseconds, and waits so long for it each time."""
+
 
 def main() -> int:
     """Serve until told to end. 1 when there is nothing that can be served, 2 when an option is not accepted."""
@@ -18,8 +21,11 @@ def main() -> int:
         configure_numpy()
         from slipway.serving.process.loading import Loader, Loading
 
+        seconds = sys.getswitchinterval()
+        sys.setswitchinterval(_START_SWITCH_SECONDS)
         loading = Loading(Loader(options, settings))
         loading.wait_for_imports()  # the rest goes on while the server is imported
+        sys.setswitchinterval(seconds)
         configure_logging(settings.log_format)
         from slipway.serving.process.server import run_server
 

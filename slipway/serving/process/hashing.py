@@ -8,6 +8,7 @@ from pathlib import Path
 from slipway.storage.files import hash_file
 
 _DESCRIPTION = "bundle.json"
+_CHUNK_BYTES = 1 << 24
 
 
 class Hashing:
@@ -27,6 +28,6 @@ class Hashing:
     def _run(self) -> None:
         try:
             for name in json.loads((self._bundle_dir / _DESCRIPTION).read_text())["files"]:
-                self._hashes[name] = hash_file(self._bundle_dir / name)
+                self._hashes[name] = hash_file(self._bundle_dir / name, chunk_bytes=_CHUNK_BYTES)
         except (OSError, ValueError, TypeError, KeyError):
             return  # whoever reads the bundle says what is wrong with it

@@ -56,6 +56,17 @@ def test_an_image_is_turned_upright_and_gets_the_models_channels():
     assert (from_grey.shape, set(from_grey.ravel())) == ((1, 4, 4, 3), {7})
 
 
+def test_an_image_is_turned_upright_wherever_its_head_says_how_it_lies():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    payload = exif.tobytes()
+    segment = b"\xff\xe1" + (len(payload) + 2).to_bytes(2) + payload
+    plain = encode(picture(), "image/jpeg")
+    start = plain.index(b"\xff\xda")
+    assert parse_image(plain, COLOR)["image"].shape == (1, 2, 3, 3)
+    assert parse_image(plain[:start] + segment + plain[start:], COLOR)["image"].shape == (1, 3, 2, 3)
+
+
 def test_a_huge_image_is_refused_before_it_is_decoded():
     bomb = encode(Image.new("1", (9000, 9000)))
     assert len(bomb) < 20_000
