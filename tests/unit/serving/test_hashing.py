@@ -7,6 +7,13 @@ from slipway.export.bundle import INFO_NAME, read_bundle
 from slipway.serving.process.hashing import Hashing
 
 
+@pytest.fixture(scope="module")
+def bundle(write_image_bundle, tmp_path_factory):
+    root = tmp_path_factory.mktemp("hashing") / "bundle"
+    write_image_bundle(root)
+    return read_bundle(root)
+
+
 def test_hashes_made_ahead_are_those_that_the_bundle_states(bundle):
     assert Hashing(bundle.root).wait() == bundle.info.files
 
