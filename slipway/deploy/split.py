@@ -76,7 +76,8 @@ def split_traffic(
 
 
 def end_split(settings: Settings, cluster: Cluster, model_name: str, policy: SmokePolicy, *, namespace: str = "") -> bool:
-    """Take down the graph, wherever it was made, then the second version; whether there was anything to take down.
+    """Take down the graph, wherever it was made, then the second version; whether anything stood there (what is on its way out
+    already does not count).
 
     What bears the names and belongs to somebody else is left alone.
     """
@@ -92,7 +93,7 @@ def end_split(settings: Settings, cluster: Cluster, model_name: str, policy: Smo
             resources.delete(manifest)
         if known:
             target.note_graph_namespace(model_name, "")
-    return bool(own)
+    return any("deletionTimestamp" not in manifest["metadata"] for _, manifest in own)
 
 
 def _is_owned(manifest: Manifest | None, model_name: str) -> bool:

@@ -61,3 +61,11 @@ def test_what_belongs_to_another_model_is_left_alone_and_counts_for_no_split(ser
     split("ns-ab", "shades", noted=False)
     assert not end_split(settings, cluster, "colors", POLICY)
     assert {graph_path("ns-ab"), SECOND} <= set(api.objects)
+
+
+def test_a_split_that_is_on_its_way_out_counts_for_none(served, settings, split):
+    api, cluster = served
+    split("ns-ab")
+    for path in (graph_path("ns-ab"), SECOND):
+        api.objects[path]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert not end_split(settings, cluster, "colors", POLICY)
