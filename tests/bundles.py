@@ -7,8 +7,9 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from slipway.export.bundle import MODEL_NAME, BundleInfo, GoldenExample, write_bundle
+from slipway.export.bundle import MODEL_NAME, BundleInfo, GoldenExample, read_bundle, write_bundle
 from slipway.export.signature import Signature, TensorSpec
+from slipway.serving.record import ServedVersion, ServingRecord
 
 CLASS_NAMES = ("dark", "bright", "red")
 SIGNATURE = Signature(
@@ -138,3 +139,20 @@ def _oslo_model() -> onnx.ModelProto:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(model)
     return model
+
+
+def served_record(bundle_dir: Path, version: str, *, model_name: str) -> ServingRecord:
+    """What a pointer file says of a bundle that serves."""
+    served = ServedVersion(
+        version=version,
+        bundle_id=read_bundle(bundle_dir).info.bundle_id,
+        bundle_uri=str(bundle_dir),
+        run_id="run-1",
+        dataset_id="d",
+        code_version="c",
+        ir_hash="",
+        evaluated_against=None,
+    )
+    return ServingRecord(
+        **vars(served), model_name=model_name, promoted_at="2026-01-01T00:00:00+00:00", confirmed=True, previous=None
+    )

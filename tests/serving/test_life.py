@@ -16,11 +16,11 @@ import httpx
 import numpy as np
 import pytest
 
-from slipway.export.bundle import INFO_NAME, read_bundle
-from slipway.serving.record import ServedVersion, ServingRecord, write_pointer
+from slipway.export.bundle import INFO_NAME
+from slipway.serving.record import write_pointer
 from slipway.settings import child_environment
 from slipway.storage.objects import ObjectStorage
-from tests.bundles import write_image_bundle
+from tests.bundles import served_record, write_image_bundle
 from tests.serving.conftest import StartPredictor
 from tests.serving.predictor import Predictor
 
@@ -175,22 +175,6 @@ def test_a_taken_port_is_said_in_one_line(start: StartPredictor, image_bundle):
     )
 
 
-def record_of(bundle_dir: Path, version: str) -> ServingRecord:
-    served = ServedVersion(
-        version=version,
-        bundle_id=read_bundle(bundle_dir).info.bundle_id,
-        bundle_uri=str(bundle_dir),
-        run_id="run-1",
-        dataset_id="d",
-        code_version="c",
-        ir_hash="",
-        evaluated_against=None,
-    )
-    return ServingRecord(
-        **vars(served), model_name="model", promoted_at="2026-01-01T00:00:00+00:00", confirmed=True, previous=None
-    )
-
-
 def test_versions_change_under_load_and_every_request_is_answered_by_one_of_them(start: StartPredictor, tmp_path):
     expected: dict[str, list[float]] = {}
     body = make_body()
@@ -201,7 +185,7 @@ def test_versions_change_under_load_and_every_request_is_answered_by_one_of_them
         alone.stop()
     assert expected["1"] != pytest.approx(expected["2"], abs=1e-3)
     pointer = tmp_path / "current.json"
-    write_pointer(pointer, record_of(tmp_path / "1", "1"))
+    write_pointer(pointer, served_record(tmp_path / "1", "1", model_name="model"))
     predictor = start(None, "--pointer", str(pointer))
     seen: list[tuple[str, list[float]]] = []
     stopped = threading.Event()
@@ -219,7 +203,7 @@ def test_versions_change_under_load_and_every_request_is_answered_by_one_of_them
         asking = [pool.submit(ask_on) for _ in range(4)]
         try:
             for version in ("2", "1", "2"):
-                write_pointer(pointer, record_of(tmp_path / version, version))
+                write_pointer(pointer, served_record(tmp_path / version, version, model_name="model"))
                 num_seen, deadline = len(seen), time.monotonic() + PATIENCE_SECONDS
                 while version not in {one for one, _ in seen[num_seen:]}:
                     assert time.monotonic() < deadline

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -14,8 +15,9 @@ from PIL import Image
 from slipway.errors import RequestError, ServerError
 from slipway.export.bundle import read_bundle
 from slipway.serving.client import predict_image, request_json
-from slipway.serving.record import ServedVersion, ServingRecord, write_pointer
+from slipway.serving.record import write_pointer
 from slipway.serving.wire.v2 import write_request
+from tests.bundles import served_record
 
 
 @pytest.fixture(scope="module")
@@ -209,29 +211,13 @@ def test_a_port_that_is_taken_is_said(predictor, bundle):
     assert (ended.returncode, f"Cannot listen on 127.0.0.1, port {port}" in ended.stderr) == (1, True)
 
 
-def record_of(bundle_dir, version: str) -> ServingRecord:
-    served = ServedVersion(
-        version=version,
-        bundle_id=read_bundle(bundle_dir).info.bundle_id,
-        bundle_uri=str(bundle_dir),
-        run_id="run-1",
-        dataset_id="d",
-        code_version="c",
-        ir_hash="",
-        evaluated_against=None,
-    )
-    return ServingRecord(
-        **vars(served), model_name="colors", promoted_at="2026-01-01T00:00:00+00:00", confirmed=True, previous=None
-    )
-
-
 def test_a_new_version_takes_over_without_a_dropped_request(run_predictor, write_image_bundle, tmp_path):
     for seed in (1, 2):
         write_image_bundle(tmp_path / f"v{seed}", seed=seed)
     example = read_bundle(tmp_path / "v1").golden[0]
     body = write_request(example.inputs, read_bundle(tmp_path / "v1").info.signature)
     pointer = tmp_path / "current.json"
-    write_pointer(pointer, record_of(tmp_path / "v1", "1"))
+    write_pointer(pointer, served_record(tmp_path / "v1", "1", model_name="colors"))
     versions: list[str] = []
     stopped = threading.Event()
 
@@ -243,13 +229,13 @@ def test_a_new_version_takes_over_without_a_dropped_request(run_predictor, write
 
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             asking = [pool.submit(ask_on) for _ in range(2)]
-            broken = record_of(tmp_path / "v2", "9")
-            write_pointer(pointer, ServingRecord(**{**vars(broken), "bundle_uri": str(tmp_path / "nowhere")}))
+            broken = served_record(tmp_path / "v2", "9", model_name="colors")
+            write_pointer(pointer, replace(broken, bundle_uri=str(tmp_path / "nowhere")))
             time.sleep(1.2)
             assert set(versions) == {"1"}
             pointer.write_bytes(b"\xff\xfe no UTF-8")
             time.sleep(1.2)
-            write_pointer(pointer, record_of(tmp_path / "v2", "2"))
+            write_pointer(pointer, served_record(tmp_path / "v2", "2", model_name="colors"))
             deadline = time.monotonic() + 20
             while "2" not in versions and time.monotonic() < deadline:
                 time.sleep(0.05)
