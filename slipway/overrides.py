@@ -14,6 +14,8 @@ from slipway.errors import ConfigError, DataError
 
 Scalar = str | int | float | bool
 
+_SECTIONS = ", ".join(section.name for section in fields(Config))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -74,7 +76,7 @@ def find_setting(name: str) -> Setting:
     nearest = f" Did you mean {' or '.join(close)}?" if close else ""
     section = name.partition(".")[0]
     keys = [setting.key for setting in known.values() if setting.section == section]
-    accepted = f"settings of {section}: {', '.join(keys)}" if keys else "sections: data, model, train, export, gate, deploy"
+    accepted = f"settings of {section}: {', '.join(keys)}" if keys else f"sections: {_SECTIONS}"
     raise ConfigError(f"there is no setting {name!r}.{nearest} Accepted {accepted}.")
 
 
@@ -132,7 +134,7 @@ def load_preset(path: Path, config: Config) -> Config:
         raise ConfigError(f"{path} is not YAML: {error}") from None
     changes: dict[str, Scalar] = {}
     if not isinstance(content, Mapping):
-        raise ConfigError(f"{path} must hold sections (data, model, train, export, gate, deploy), each with settings.")
+        raise ConfigError(f"{path} must hold sections ({_SECTIONS}), each with settings.")
     for section, values in content.items():
         if not isinstance(values, Mapping):
             raise ConfigError(f"{path}: section {section!r} must hold settings, one a line.")

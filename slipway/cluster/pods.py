@@ -100,9 +100,10 @@ def read_log_tail(cluster: Cluster, namespace: str, pod: str, container: str, *,
         response = cluster.core.read_namespaced_pod_log(
             *(pod, namespace), container=container, tail_lines=_LOG_LINES, previous=previous, _preload_content=False
         )  # unparsed: the client would turn a log that happens to be JSON into something else
+        written: bytes = response.data
     except (ApiException, HTTPError):  # the pod is gone, the container has not begun: this is a help, not the result
         return ""
-    return str(response.data.decode(errors="replace")).strip()[-_LOG_CHARACTERS:]
+    return written.decode(errors="replace").strip()[-_LOG_CHARACTERS:]
 
 
 def list_pods(cluster: Cluster, namespace: str, label_selector: str) -> Iterator["V1Pod"]:

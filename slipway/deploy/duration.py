@@ -1,31 +1,25 @@
 """How long a deployment may take at most: what its task's time limit must cover."""
 
 from slipway.config import DeployConfig
+from slipway.deploy.slo import SloPolicy
 from slipway.errors import ConfigError
 
-LOCK_FACTOR = 4
+_LOCK_FACTOR = 4
 """Times `timeout_seconds` that a deployment may take: it becomes ready, answers, registers, moves the alias."""
-SLO_SLOW_SECONDS = 10.0
-"""An answer of the watch is waited for so long at least."""
-SLO_SLOW_FACTOR = 10.0
-"""And so many times the accepted latency, if that is longer."""
-SLO_MIN_ANSWERS = 20
-"""Of which the watch bears a slow one; where it has fewer by its end, it goes on for more."""
 _REST_SECONDS = 370.0
 """Pods that end to make room, what is put back after a failure, bundles on their way, the task's own start."""
 
 
 def lock_seconds(timeout_seconds: float, slo_seconds: float) -> float:
     """How long a deployment may wait for another one."""
-    return LOCK_FACTOR * timeout_seconds + slo_seconds
+    return _LOCK_FACTOR * timeout_seconds + slo_seconds
 
 
 def count_longest_seconds(config: DeployConfig) -> int:
     """The longest that a deployment with these settings takes: another one is waited for, then it does its own work."""
-    latency_seconds = config.slo_latency_ms / 1000
-    overtime = SLO_MIN_ANSWERS * latency_seconds + max(SLO_SLOW_SECONDS, SLO_SLOW_FACTOR * latency_seconds)
+    watch = SloPolicy.of(config)
     own = lock_seconds(config.timeout_seconds, config.slo_seconds)
-    return round(2 * own + (overtime if config.slo_seconds else 0.0) + _REST_SECONDS)
+    return round(2 * own + (watch.overtime_seconds if watch else 0.0) + _REST_SECONDS)
 
 
 def check_time(config: DeployConfig, task_seconds: int) -> None:

@@ -194,9 +194,9 @@ class KServeTarget:
 
     def adjust(self, model_name: str) -> None:
         """See `DeployTarget.adjust`. An autoscaler that comes or goes is an annotation, which would replace the pods."""
-        manifest = self._get(inference_service_name(model_name))
         if self._replicas is None:
             return
+        manifest = self._get(inference_service_name(model_name))
         wanted = plan_replicas(manifest, self._replicas)
         if wanted is None:
             _log.warning("the number of replicas changes with the next version: it takes an autoscaler", model=model_name)

@@ -16,12 +16,12 @@ from slipway.deploy.duration import lock_seconds
 from slipway.deploy.slo import SloPolicy, watch_slo
 from slipway.deploy.target import Candidate, DeployTarget, Endpoint
 from slipway.deploy.targets import open_target
-from slipway.errors import BundleError, DeployError, RegistryError, SlipwayError
+from slipway.deploy.versions import find_servable, obtain_bundle
+from slipway.errors import DeployError, RegistryError, SlipwayError
 from slipway.export.bundle import Bundle, read_bundle
 from slipway.log import get_logger
 from slipway.serving.record import ServedVersion, ServingRecord, succeed
 from slipway.settings import Settings
-from slipway.storage.uri import is_remote
 from slipway.tracking.registry import CHALLENGER, CHAMPION, Lineage, ModelRegistry
 
 _log = get_logger(__name__)
@@ -52,12 +52,7 @@ class SmokePolicy:
     @classmethod
     def of(cls, config: DeployConfig) -> "SmokePolicy":
         """What the settings say."""
-        watch = SloPolicy(seconds=config.slo_seconds, max_error_rate=config.slo_error_rate, max_latency_ms=config.slo_latency_ms)
-        return cls(
-            tolerance=config.smoke_tolerance,
-            timeout_seconds=config.timeout_seconds,
-            slo=watch if config.slo_seconds else None,
-        )
+        return cls(tolerance=config.smoke_tolerance, timeout_seconds=config.timeout_seconds, slo=SloPolicy.of(config))
 
     @property
     def lock_seconds(self) -> float:
@@ -311,42 +306,6 @@ class _Deployer:
             return f"Nothing serves as {self._name}."
         still = "still " if before is not None and now.bundle_id == before.bundle_id else "now "
         return f"Version {now.version} of {self._name} (bundle {now.bundle_id}) {still}serves."
-
-
-def obtain_bundle(
-    target: DeployTarget, registry: ModelRegistry, model_name: str, served: ServedVersion, folder: Path
-) -> tuple[ServedVersion, Bundle]:
-    """A version's bundle on this machine, below `folder` if need be, and the version as the target has it stored.
-
-    It comes from the target, or from the registry where the target has lost it or never had it.
-    """
-    try:
-        return served, target.read_bundle(served, folder / "stored")
-    except BundleError:
-        bundle = registry.download_bundle(registry.get_version(model_name, served.version), folder / "registered")
-        return replace(served, bundle_uri=target.store_bundle(model_name, served.version, bundle.root)), bundle
-
-
-def find_servable(registry: ModelRegistry, model_name: str, version: str) -> ServedVersion:
-    """A version that the gate let through, as a target may serve it; its `bundle_uri` is where the registry has it.
-
-    Raises:
-        DeployError: the gate refused it.
-        RegistryError: there is none of this number.
-    """
-    found = registry.get_version(model_name, version)
-    if found.gate != "passed":
-        raise DeployError(f"Version {version} was not let through by the gate, so it may not serve.")
-    return ServedVersion(
-        version=found.version,
-        bundle_id=found.bundle_id,
-        bundle_uri=f"{found.source.rstrip('/')}/" if is_remote(found.source) else found.source,
-        run_id=found.run_id,
-        dataset_id=found.dataset_id,
-        code_version=found.code_version,
-        ir_hash=found.ir_hash,
-        evaluated_against=None,
-    )
 
 
 def _revive(serving: ServingRecord) -> ServingRecord | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from slipway.cluster.client import Cluster, translated_errors
+from slipway.cluster.events import last_seen, list_warnings
 from slipway.cluster.pods import PodProblem, find_problem, list_pods, names_no_image, read_log_tail
 from slipway.cluster.resources import CustomResources, Manifest
 from slipway.deploy.inference_service import PROMOTED_AT
@@ -220,7 +221,7 @@ def look(services: CustomResources, wanted: Wanted, *, since: datetime | None = 
         pods = tuple(
             pod for pod in found if is_made_by(wanted, pod.metadata.annotations) and pod.metadata.deletion_timestamp is None
         )
-    events = list(_read_warnings(services, since)) if since is not None else []
+    events = _list_warnings(services, since) if since is not None else []
     return Sight(
         service=service,
         deployment=deployment,
@@ -245,15 +246,10 @@ def _read_deployment(cluster: Cluster, namespace: str, name: str) -> "V1Deployme
         raise
 
 
-def _read_warnings(services: CustomResources, since: datetime) -> "Iterator[CoreV1Event]":
-    with translated_errors(f"listing events of {services.namespace}"):
-        events: list[CoreV1Event] = services.cluster.core.list_namespaced_event(
-            services.namespace, field_selector="type=Warning"
-        ).items
-    for event in events:
-        at = event.last_timestamp or event.event_time or event.metadata.creation_timestamp
-        if at is not None and at.replace(microsecond=0) >= since.replace(microsecond=0):
-            yield event
+def _list_warnings(services: CustomResources, since: datetime) -> "list[CoreV1Event]":
+    events = list_warnings(services.cluster, services.namespace)
+    begun = since.replace(microsecond=0)
+    return [event for event in events if (seen := last_seen(event)) is not None and seen.replace(microsecond=0) >= begun]
 
 
 def _is_about(name: str, event: "CoreV1Event") -> bool:

@@ -6,16 +6,22 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slipway.deploy.duration import SLO_MIN_ANSWERS, SLO_SLOW_FACTOR, SLO_SLOW_SECONDS
+from slipway.config import DeployConfig
 from slipway.errors import DeployError
 
 if TYPE_CHECKING:
     from slipway.deploy.target import Endpoint
     from slipway.export.bundle import Bundle
 
-REQUESTS_PER_SECOND = 10.0
+_REQUESTS_PER_SECOND = 10.0
 _HEALTH_SECONDS = 1.0
 _SLOW_SHARE = 0.01
+_SLOW_SECONDS = 10.0
+"""An answer is waited for so long at least."""
+_SLOW_FACTOR = 10.0
+"""And so many times the accepted latency, if that is longer."""
+_MIN_ANSWERS = 20
+"""Of which a slow one is borne; where there are fewer by the end, the watch goes on for more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +33,22 @@ class SloPolicy:
     max_latency_ms: float
     """For the 99th percentile, measured from where the deployment runs."""
 
+    @classmethod
+    def of(cls, config: DeployConfig) -> "SloPolicy | None":
+        """What the settings say; None where nothing is watched."""
+        if not config.slo_seconds:
+            return None
+        return cls(seconds=config.slo_seconds, max_error_rate=config.slo_error_rate, max_latency_ms=config.slo_latency_ms)
+
     @property
     def limit_seconds(self) -> float:
         """After which an answer counts as missing."""
-        return max(SLO_SLOW_SECONDS, SLO_SLOW_FACTOR * self.max_latency_ms / 1000)
+        return max(_SLOW_SECONDS, _SLOW_FACTOR * self.max_latency_ms / 1000)
+
+    @property
+    def overtime_seconds(self) -> float:
+        """How much longer than `seconds` the watch takes at most: answers that are good, and a slow one."""
+        return _MIN_ANSWERS * self.max_latency_ms / 1000 + self.limit_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,19 +74,19 @@ def watch_slo(endpoint: "Endpoint", bundle: "Bundle", policy: SloPolicy, *, tole
     from slipway.deploy.smoke import ask_example
 
     start = time.monotonic()
-    planned = max(1, int(policy.seconds * REQUESTS_PER_SECOND))
+    planned = max(1, int(policy.seconds * _REQUESTS_PER_SECOND))
     allowed = int(policy.max_error_rate * planned)
-    allowed_slow = count_allowed_slow(max(planned, SLO_MIN_ANSWERS))
+    allowed_slow = count_allowed_slow(max(planned, _MIN_ANSWERS))
     latencies: list[float] = []
     errors: list[str] = []
     errors_in_time: int | None = None
     checked_at = -math.inf
     for position, example in enumerate(itertools.cycle(bundle.golden)):
-        time.sleep(max(0.0, start + position / REQUESTS_PER_SECOND - time.monotonic()))
+        time.sleep(max(0.0, start + position / _REQUESTS_PER_SECOND - time.monotonic()))
         num_slow = _count_slow(latencies, policy)
         if position >= planned or time.monotonic() - start > policy.seconds:
             errors_in_time = len(errors) if errors_in_time is None else errors_in_time
-            if num_slow != 1 or len(latencies) >= SLO_MIN_ANSWERS or len(errors) > errors_in_time:
+            if num_slow != 1 or len(latencies) >= _MIN_ANSWERS or len(errors) > errors_in_time:
                 break
         elif num_slow > allowed_slow:
             break
@@ -93,7 +111,7 @@ def watch_slo(endpoint: "Endpoint", bundle: "Bundle", policy: SloPolicy, *, tole
 
 def count_allowed_slow(num_answers: int) -> int:
     """How many answers may be slower than accepted: one in a hundred, and one of twenty or more. Fewer prove nothing with one."""
-    return max(1, int(_SLOW_SHARE * num_answers)) if num_answers >= SLO_MIN_ANSWERS else 0
+    return max(1, int(_SLOW_SHARE * num_answers)) if num_answers >= _MIN_ANSWERS else 0
 
 
 def _count_slow(latencies: list[float], policy: SloPolicy) -> int:

@@ -1,18 +1,20 @@
 """A/B between what serves and another version: a second InferenceService, and a Splitter in front of both."""
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import yaml
 
-from slipway.cluster.client import Cluster
+from slipway.cluster.client import Cluster, translated_errors
 from slipway.cluster.resources import CustomResources, Manifest, ResourceKind
 from slipway.deploy.inference_service import MODEL_NAME, read_record
 from slipway.deploy.kserve import KServeTarget
 from slipway.deploy.naming import inference_service_name, second_name
-from slipway.deploy.promotion import SmokePolicy, find_servable, obtain_bundle
+from slipway.deploy.promotion import SmokePolicy
 from slipway.deploy.smoke import check_golden_examples
+from slipway.deploy.versions import find_servable, obtain_bundle
 from slipway.errors import ClusterError, DeployError
 from slipway.serving.record import ServingRecord, succeed
 from slipway.settings import Settings
@@ -20,7 +22,6 @@ from slipway.tracking.registry import ModelRegistry
 
 INFERENCE_GRAPHS = ResourceKind(kind="InferenceGraph", group="serving.kserve.io", version="v1alpha1", plural="inferencegraphs")
 _TEMPLATE = Path(__file__).parent / "inference-graph.yaml"
-_NOT_FOUND = 404
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,19 +132,18 @@ def _graphs(cluster: Cluster, namespace: str) -> CustomResources:
 
 
 def _require_namespace(graphs: CustomResources) -> None:
-    from kubernetes.client import ApiException
-
     try:
-        graphs.cluster.core.read_namespace(graphs.namespace)
-    except ApiException as error:
-        if error.status != _NOT_FOUND:
+        with translated_errors(f"reading namespace {graphs.namespace}"):
+            graphs.cluster.core.read_namespace(graphs.namespace)
+    except ClusterError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
             return  # whoever may not look may still make the graph
         labels = "pod-security.kubernetes.io/enforce=baseline slipway.dev/client=true"
         raise ClusterError(
             f"There is no namespace {graphs.namespace} for the graph, whose router Pod Security restricted does not admit. Make "
             f"it: kubectl create namespace {graphs.namespace} && kubectl label namespace {graphs.namespace} {labels}; or name "
             "another with --graph-namespace.",
-            status=_NOT_FOUND,
+            status=HTTPStatus.NOT_FOUND,
         ) from None
 
 

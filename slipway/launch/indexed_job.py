@@ -19,7 +19,8 @@ from slipway.launch.workload import (
     WorkloadStatus,
     build_deletion,
 )
-from slipway.training.node import FAILED_FOR_GOOD, PORT
+from slipway.training.node import PORT
+from slipway.training.node_failure import FAILED_FOR_GOOD
 
 if TYPE_CHECKING:
     from kubernetes.client import V1Job
@@ -52,7 +53,7 @@ class IndexedJobs:
                 return False
             raise
         try:
-            self._provide_service(build_service(plan, job_uid=job.metadata.uid))
+            self._provide_service(plan, job_uid=job.metadata.uid)
         except ClusterError:
             self.delete(plan.name, uid=job.metadata.uid)  # its pods would wait for names that nobody gives
             raise
@@ -60,10 +61,11 @@ class IndexedJobs:
 
     def complete(self, status: WorkloadStatus, plan: WorkloadPlan) -> None:
         """The Service, which whoever created the Job makes right after it."""
-        self._provide_service(build_service(replace(plan, name=status.name), job_uid=status.uid))
+        self._provide_service(replace(plan, name=status.name), job_uid=status.uid)
 
-    def _provide_service(self, service: Json) -> None:
+    def _provide_service(self, plan: WorkloadPlan, *, job_uid: str) -> None:
         """Create it, unless the Job has it; first that of an earlier Job of this name, which is removed behind it, must go."""
+        service = build_service(plan, job_uid=job_uid)
         name = service["metadata"]["name"]
         deadline = time.monotonic() + _SERVICE_SECONDS
         while True:
@@ -74,7 +76,7 @@ class IndexedJobs:
             except ClusterError as error:
                 if error.status != HTTPStatus.CONFLICT or time.monotonic() > deadline:
                     raise
-            if self._read_service_owners(name) & {one["uid"] for one in service["metadata"]["ownerReferences"]}:
+            if job_uid in self._read_service_owners(name):
                 return
             time.sleep(_POLL_SECONDS)
 
@@ -132,6 +134,10 @@ class IndexedJobs:
     def pod_selector(self, name: str) -> str:
         """The label that the Job controller gives its pods."""
         return f"batch.kubernetes.io/job-name={name}"
+
+    def job_name(self, name: str) -> str:
+        """Its own."""
+        return name
 
     def _patch(self, name: str, changes: list[Json]) -> None:
         with translated_errors(f"changing Job {name}"):

@@ -142,7 +142,8 @@ class PodSubmitter:
                     return first.name
         raise ClusterError(
             f"{self._workload.kind} {plan.name} could not be taken over in {_NUM_ATTEMPTS} attempts: others keep changing it. "
-            f"See `kubectl get jobs --namespace {self._namespace} --selector {TRAINING_LABEL}={plan.training_key}`."
+            f"See `kubectl get {self._workload.kind.lower()}s --namespace {self._namespace} --selector "
+            f"{TRAINING_LABEL}={plan.training_key}`."
         )
 
     def _adopt(self, found: WorkloadStatus, plan: WorkloadPlan) -> bool:
@@ -185,9 +186,12 @@ class PodSubmitter:
         deadline = time.monotonic() + _GONE_SECONDS
         selector = f"{TRAINING_LABEL}={plan.training_key}"
         known = {one.uid for one in ended}
-        while list(list_pods(self._cluster, self._namespace, selector)) or known & self._list_uids(plan):
-            if self._list_uids(plan) - known:
+        while True:
+            present = {one.uid for one in self._workload.find(plan.training_key)}
+            if present - known:
                 return False
+            if not present and not list(list_pods(self._cluster, self._namespace, selector)):
+                return True
             if time.monotonic() > deadline:
                 raise TrainingFailedError(
                     f"Pods of this training, or their {self._workload.kind}, are still there {_GONE_SECONDS:g} s after their "
@@ -195,7 +199,3 @@ class PodSubmitter:
                     f"See `kubectl get pods --namespace {self._namespace} --selector {selector}`."
                 )
             time.sleep(_POLL_SECONDS)
-        return True
-
-    def _list_uids(self, plan: WorkloadPlan) -> set[str]:
-        return {one.uid for one in self._workload.find(plan.training_key)}

@@ -90,6 +90,10 @@ class TrainJobs:
         """The labels that JobSet gives the pods of the replicated job that trains."""
         return f"jobset.sigs.k8s.io/jobset-name={name},jobset.sigs.k8s.io/replicatedjob-name={NODE}"
 
+    def job_name(self, name: str) -> str:
+        """JobSet's, for the only Job of that replicated job."""
+        return f"{name}-{NODE}-0"
+
 
 def build_train_job(plan: WorkloadPlan) -> Json:
     """The TrainJob: what differs from the ClusterTrainingRuntime `slipway`, whose pod has scratch space and shared memory.

@@ -113,6 +113,9 @@ class Workload(Protocol):
     def pod_selector(self, name: str) -> str:
         """Label selector of its pods."""
 
+    def job_name(self, name: str) -> str:
+        """Name of the Kubernetes Job that makes its pods, of which events tell why it could not."""
+
 
 def name_workload(run_id: str, training_key: str) -> str:
     """The name of a training's objects: after the run, and different for each of its trainings.

@@ -6,7 +6,6 @@ others, which until then stand ready to meet it again. Imports no torch.
 """
 
 import argparse
-import json
 import signal
 import socket
 import subprocess
@@ -14,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -22,9 +21,9 @@ from slipway.errors import SlipwayError, StorageError, TrainingFailedError
 from slipway.log import configure_logging, get_logger
 from slipway.settings import load_settings
 from slipway.storage.objects import ObjectStorage
-from slipway.storage.uri import join_uri
-from slipway.training.job import FAILURE_NAME, LAST_NAME, TrainingJob
+from slipway.training.job import FAILURE_NAME, TrainingJob
 from slipway.training.mirror import CheckpointMirror
+from slipway.training.node_failure import FAILED_FOR_GOOD, TERMINATION_FILE, NodeFailure
 from slipway.training.processes import (
     clear_traces,
     describe_end,
@@ -33,15 +32,12 @@ from slipway.training.processes import (
     training_environment,
     worker_arguments,
 )
+from slipway.training.rounds import Rounds
 from slipway.training.torchrun import RENDEZVOUS_LOST, WORKERS_FAILED
-from slipway.training.work_folder import Round, WorkFolder
+from slipway.training.work_folder import WorkFolder
 
-FAILED_FOR_GOOD = 70
-"""Exit status of a node after a failure that another start cannot mend; its termination message says which."""
-TERMINATION_FILE = Path("/dev/termination-log")
 PORT = 29500
 """Of the rendezvous, on node 0."""
-_MESSAGE_BYTES = 4000  # Kubernetes keeps 4096
 _LOOK_SECONDS = 0.1
 _STOP_SECONDS = 10.0
 _LINGER_SECONDS = 3.0
@@ -51,42 +47,10 @@ _RETURN_SECONDS = 3600.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 _JOIN_SECONDS = 600
-_SHORT_ROUND_SECONDS = 30.0
-_MAX_SHORT_ROUNDS = 5
-_BETWEEN_ROUNDS_SECONDS = 1.0
-_HEAR_SECONDS = 0.5
-_WORD_SECONDS = 120.0
-"""How long another node whose processes failed waits to hear that there is a new checkpoint, before it ends the training."""
 _ADDRESS_IN_EACH_ROUND = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 """torchrun says where the processes meet in the first round only, unless told so: a node that joins later would wait in vain."""
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeFailure:
-    """Why a node failed for good; its container's termination message."""
-
-    kind: str
-    message: str
-    at: float
-    """Seconds since the epoch: of several nodes' failures the earliest is the cause."""
-
-    def write(self, path: Path) -> None:
-        """Leave it where Kubernetes looks for it."""
-        message = self.message
-        while len(content := json.dumps(asdict(self) | {"message": message})) > _MESSAGE_BYTES:  # escapes count
-            message = message[: -max(1, (len(content) - _MESSAGE_BYTES) // 6)]
-        path.write_text(content)
-
-    @classmethod
-    def parse(cls, text: str) -> "NodeFailure | None":
-        """Read a termination message; None where it is of another kind, such as a log's last lines."""
-        try:
-            content = json.loads(text)
-            return cls(kind=content["kind"], message=content["message"], at=float(content["at"]))
-        except (ValueError, KeyError, TypeError):
-            return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +155,7 @@ class Node:
         with CheckpointMirror(self._shared.storage, job.work_dir, self._shared.checkpoints_uri) as mirror:
             if mirror.restore():
                 log.info("checkpoint fetched", uri=self._shared.checkpoints_uri)
-            rounds = Rounds(lambda: self.read_position(job))
+            rounds = self._count_rounds(job)
             while not self._run_torchrun(job, self._place.address, rounds):
                 rounds.count()
             self._shared.publish_result(job)
@@ -199,7 +163,7 @@ class Node:
 
     def _take_part(self, job: TrainingJob) -> None:
         """Meet node 0 again and again: what it has not finished may need this node. Whoever started the nodes ends this one."""
-        rounds = Rounds(lambda: self.read_position(job))
+        rounds = self._count_rounds(job)
         leader = self._await_leader(bool)
         while True:
             if self._run_torchrun(job, leader, rounds):
@@ -231,53 +195,18 @@ class Node:
             return False
         return True
 
-    def read_position(self, job: TrainingJob) -> str:
-        """Differs once the last checkpoint is another one, which node 0 writes.
+    def _count_rounds(self, job: TrainingJob) -> Rounds:
+        return Rounds(self._shared, self._meeting, index=self._place.index, work_dir=job.work_dir)
 
-        The others hear of it from node 0 at the end of its round, or see the copy, where that is there sooner or node 0 was lost.
-        """
-        if self._place.index == 0:
-            own = job.work_dir / LAST_NAME
-            return str(own.stat().st_mtime_ns) if own.exists() else ""
-        copied = self._shared.storage.find_file(join_uri(self._shared.checkpoints_uri, LAST_NAME))
-        return f"{self._shared.read_round(self._meeting).position} {copied.version if copied is not None else ''}"
-
-    def tell(self, job: TrainingJob, *, is_over: bool) -> None:
-        """Let the others know where node 0 is; they see the copied checkpoint too, so a store that is away is no failure here."""
-        if self._place.index != 0:
-            return
-        try:
-            self._shared.write_round(self._meeting, Round(position=self.read_position(job), is_over=is_over))
-        except StorageError as error:
-            log.warning("the other nodes are not told of the last checkpoint", error=str(error))
-
-    def has_come_further(self, rounds: "Rounds", *, seconds: float = _WORD_SECONDS) -> bool:
-        """Whether a round of which the processes failed brought a new checkpoint.
-
-        Node 0 knows, and tells the others when its own round is over, or within `seconds`: all of them decide alike. What they
-        read then is of this round, since they met in it, and node 0 tells of its beginning first.
-        """
-        deadline = time.monotonic() + seconds
-        while True:
-            is_known = self._place.index == 0 or self._shared.read_round(self._meeting).is_over
-            is_last = is_known or time.monotonic() >= deadline
-            if rounds.has_moved():
-                return True
-            if is_last:
-                return False
-            time.sleep(_HEAR_SECONDS)
-
-    def _run_torchrun(self, job: TrainingJob, leader: str, rounds: "Rounds") -> bool:
+    def _run_torchrun(self, job: TrainingJob, leader: str, rounds: Rounds) -> bool:
         """One round of torchrun with node 0 at `leader`; False where another round may go better.
 
-        It may where the nodes lost each other, and where processes failed too often but had come further than before: torchrun
-        cannot tell a process that failed from one whose node was taken away, and counts both.
+        It may where the nodes lost each other, and where processes failed too often but had come further than before.
 
         Raises:
             TrainingFailedError: the training itself failed.
         """
         rounds.begin()
-        self.tell(job, is_over=False)
         clear_traces(job.work_dir)
         log.info("starting torchrun", node=self._place.index, nodes=job.train.num_nodes, leader=leader)
         with ExitStack() as stack:
@@ -287,11 +216,11 @@ class Node:
             while process.poll() is None and not (job.work_dir / FAILURE_NAME).exists():
                 time.sleep(_LOOK_SECONDS)
             self.ended_at = time.time()
-        self.tell(job, is_over=True)
+        rounds.end()
         message = read_failure(job.work_dir)
         if message:
             raise TrainingFailedError(message)
-        if process.returncode == WORKERS_FAILED and self.has_come_further(rounds):
+        if process.returncode == WORKERS_FAILED and rounds.has_come_further():
             end = describe_end(job, process.returncode, self._shared.checkpoints_uri)
             log.warning("processes failed after a new checkpoint; going on from it", node=self._place.index, reason=end)
             return False
@@ -315,35 +244,6 @@ class Node:
 
 def _per_node(job: TrainingJob) -> int:
     return job.train.num_gpus or job.train.num_processes
-
-
-class Rounds:
-    """Rounds of torchrun that ended without a result: any number, but few that end as soon as they begin and come no further."""
-
-    def __init__(self, read_position: Callable[[], object]) -> None:
-        self._read_position = read_position
-        self._num_short = 0
-        self.begin()
-
-    def begin(self) -> None:
-        """A round begins."""
-        self._begun = time.monotonic()
-        self._position = self._read_position()
-
-    def has_moved(self) -> bool:
-        """Whether there is a new checkpoint since the round began."""
-        return self._read_position() != self._position
-
-    def count(self) -> None:
-        """A round has ended, and the next one begins after a breath."""
-        short = time.monotonic() - self._begun < _SHORT_ROUND_SECONDS and not self.has_moved()
-        self._num_short = self._num_short + 1 if short else 0
-        if self._num_short >= _MAX_SHORT_ROUNDS:
-            raise TrainingFailedError(
-                f"the nodes did not come together {_MAX_SHORT_ROUNDS} times in a row. The log above has torchrun's own reasons; "
-                "a network policy that keeps the workers from each other is a likely one."
-            )
-        time.sleep(_BETWEEN_ROUNDS_SECONDS)
 
 
 def _resolve(name: str) -> str:

@@ -12,7 +12,7 @@ from slipway.launch.indexed_job import build_job, build_service
 from slipway.launch.train_job import NODE, RUNTIME, SHARED_MEMORY_VOLUME, build_train_job
 from slipway.launch.worker_pod import WorkerNeeds, WorkerPod
 from slipway.launch.workload import WorkloadPlan, name_workload
-from slipway.training.node import FAILED_FOR_GOOD
+from slipway.training.node_failure import FAILED_FOR_GOOD
 from tests.contract.pod_rules import find_pods, unbounded, violations
 from tests.contract.tools import MANIFESTS, Manifest, build_with, gather_schemas, validate
 

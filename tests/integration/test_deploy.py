@@ -18,6 +18,7 @@ from slipway.deploy.kserve import KServeTarget
 from slipway.deploy.promotion import Challenger, Deployment, deploy_challenger
 from slipway.errors import DeployError
 from slipway.export.bundle import read_bundle, read_info
+from slipway.serving.record import ServingRecord
 from tests.integration.cluster import wait_until
 from tests.integration.deployment import (
     EARLY_SECONDS,
@@ -271,14 +272,20 @@ def test_a_deployment_that_is_told_to_end_puts_back_what_served(yard: Yard) -> N
     wait_until("no challenger", lambda: yard.objects("inferenceservices") == [yard.model], timeout_seconds=60)
 
 
-def test_a_deployment_that_was_killed_is_completed_by_the_next_one(yard: Yard) -> None:
-    bundle, before = yard.bundle(), yard.serving
-    assert before is not None
-    process = start_deployment(yard, bundle)
+def kill_deployment(yard: Yard, bundle_dir: Path) -> ServingRecord:
+    """Kill a deployment that has promoted; the version that it leaves behind, which has not been watched to its end."""
+    process = start_deployment(yard, bundle_dir)
     process.kill()
     process.communicate(timeout=60)
     cut_off = yard.serving
     assert cut_off is not None
+    return cut_off
+
+
+def test_a_deployment_that_was_killed_is_completed_by_the_next_one(yard: Yard) -> None:
+    bundle, before = yard.bundle(), yard.serving
+    assert before is not None
+    cut_off = kill_deployment(yard, bundle)
     assert (cut_off.bundle_id, cut_off.confirmed, yard.champion) == (read_info(bundle).bundle_id, False, before.version)
     challenger = replace(yard.challenger(bundle), evaluated_against=before.bundle_id)
     deployment = deploy_challenger(yard.settings, challenger, POLICY, yard.target)
@@ -288,14 +295,9 @@ def test_a_deployment_that_was_killed_is_completed_by_the_next_one(yard: Yard) -
 
 
 def test_a_deployment_that_was_killed_with_a_broken_version_is_taken_back_by_the_next_one(yard: Yard) -> None:
-    bundle, before = yard.bundle(), yard.serving
+    before = yard.serving
     assert before is not None
-    process = start_deployment(yard, bundle)
-    process.kill()
-    process.communicate(timeout=60)
-    cut_off = yard.serving
-    assert cut_off is not None
-    corrupt(yard, cut_off.bundle_uri)
+    corrupt(yard, kill_deployment(yard, yard.bundle()).bundle_uri)
     yard.cluster.kubectl(
         "delete", "pods", f"--namespace={yard.tenant.name}", "-l", f"app=isvc.{yard.model}-predictor", "--wait=false"
     )

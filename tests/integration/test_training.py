@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.client import V1Job
 
 from slipway.config import TrainConfig
 from slipway.launch.local import launch_training
@@ -227,16 +228,22 @@ def test_a_launcher_that_dies_and_stays_leaves_a_job_that_ends_with_its_lease(ma
     wait_until("the workers' end", lambda: not training.find_workers(), timeout_seconds=60)
 
 
-def test_a_retried_launcher_takes_over_the_job_that_the_first_one_left_and_later_its_result(
-    make_training: MakeTraining, tmp_path: Path
-) -> None:
-    training = make_training(epochs=120)
+def lose_launcher(training: Training) -> V1Job:
+    """Launch, and let the launcher die at the fifth epoch; the Job that runs on without it."""
     training.launch("first")
     training.await_event("first", "epoch", epoch=5)
     training.signal("first", "SIGUSR1")
     training.await_end("first")
-    left = training.find_job()
-    assert left is not None
+    job = training.find_job()
+    assert job is not None
+    return job
+
+
+def test_a_retried_launcher_takes_over_the_job_that_the_first_one_left_and_later_its_result(
+    make_training: MakeTraining, tmp_path: Path
+) -> None:
+    training = make_training(epochs=120)
+    left = lose_launcher(training)
     training.launch("second")
     training.await_event("second", "joining pods that another launcher has begun")
     taken = training.find_job()
@@ -303,12 +310,7 @@ def test_a_job_without_a_service_gets_one_from_the_launcher_that_takes_it_over(
     make_training: MakeTraining, tmp_path: Path
 ) -> None:
     training = make_training(epochs=120)
-    training.launch("first")
-    training.await_event("first", "epoch", epoch=5)
-    training.signal("first", "SIGUSR1")
-    training.await_end("first")
-    job = training.find_job()
-    assert job is not None
+    job = lose_launcher(training)
     core, namespace = training.tenant.cluster.api.core, training.tenant.name
     core.delete_namespaced_service(job.metadata.name, namespace)
     training.launch("second")

@@ -1,8 +1,8 @@
 """A Kubernetes API server's storage over HTTP: objects with versions, conflicts and preconditions, and nothing that acts on them.
 
 It stands in for a cluster where only that matters: whether a change overwrites another one, who holds a lease. It knows no kinds,
-checks no schema, no rights and no admission, selects by labels that are equal and by nothing else, and runs nothing; the
-integration tests have a real cluster for all else.
+checks no schema, no rights and no admission, selects by labels and fields that are equal and by nothing else, and runs nothing;
+the integration tests have a real cluster for all else.
 """
 
 import copy
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import reduce
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -61,7 +62,7 @@ class KubeApi:
                 if [one["uid"] for one in content["metadata"].get("ownerReferences", [])] == [uid]:
                     self.remove(other)
 
-    def answer(self, method: str, path: str, body: Any, selector: str = "") -> Manifest:
+    def answer(self, method: str, path: str, body: Any, labels: str = "", fields: str = "") -> Manifest:
         """What the API server answers; _RefusedError where it refuses."""
         if method != "GET":
             self.before_write(method, path)
@@ -74,7 +75,7 @@ class KubeApi:
                 return self.put(path, **body)
             listed = [self.objects[name] for name in sorted(self.objects) if name.rpartition("/")[0] == path]
             if method == "GET" and (listed or path.partition("/namespaces/")[2].count("/") == 1):
-                return {"items": [one for one in listed if _is_selected(one, selector)]}
+                return {"items": [one for one in listed if _is_selected(one, labels, fields)]}
             if path not in self.objects:
                 raise _RefusedError(HTTPStatus.NOT_FOUND, f"{path} not found")
             current = self.objects[path]
@@ -88,9 +89,14 @@ class KubeApi:
             return current
 
 
-def _is_selected(found: Manifest, selector: str) -> bool:
-    wanted = dict(term.split("=") for term in selector.split(",") if term)
-    return wanted.items() <= found["metadata"].get("labels", {}).items()
+def _is_selected(found: Manifest, labels: str, fields: str) -> bool:
+    wanted, expected = (dict(term.split("=") for term in terms.split(",") if term) for terms in (labels, fields))
+    matches = all(_read_field(found, path) == value for path, value in expected.items())
+    return matches and wanted.items() <= found["metadata"].get("labels", {}).items()
+
+
+def _read_field(found: Manifest, path: str) -> Any:
+    return reduce(lambda part, name: part.get(name, {}), path.split("."), found)
 
 
 def _apply(current: Manifest, changes: list[Manifest]) -> Manifest:
@@ -144,8 +150,9 @@ def serve_kube_api() -> Iterator[tuple[KubeApi, Cluster]]:
             body = json.loads(self.rfile.read(length)) if length else {}
             try:
                 parts = urlsplit(self.path)
-                selector = parse_qs(parts.query).get("labelSelector", [""])[0]
-                self._send(HTTPStatus.OK, api.answer(self.command, parts.path, body or {}, selector))
+                query = parse_qs(parts.query)
+                selectors = (query.get(name, [""])[0] for name in ("labelSelector", "fieldSelector"))
+                self._send(HTTPStatus.OK, api.answer(self.command, parts.path, body or {}, *selectors))
             except _RefusedError as error:
                 self._send(error.status, {"kind": "Status", "message": str(error)})
 

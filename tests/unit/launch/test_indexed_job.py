@@ -10,7 +10,8 @@ from kubernetes.client import V1Job, V1JobCondition, V1JobStatus, V1ObjectMeta, 
 
 from slipway.launch.indexed_job import LEASE_SECONDS, build_job, build_service, read_status
 from slipway.launch.workload import name_workload
-from slipway.training.node import FAILED_FOR_GOOD, PORT
+from slipway.training.node import PORT
+from slipway.training.node_failure import FAILED_FOR_GOOD
 
 DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")

@@ -10,6 +10,7 @@ import pytest
 from kubernetes import client
 
 from slipway.cluster.client import Cluster
+from slipway.cluster.pods import read_log_tail
 from slipway.launch import rank_log as rank_log_module
 from slipway.launch.rank_log import RankLog
 
@@ -91,3 +92,9 @@ def test_every_line_is_shown_once_and_whole_though_the_connection_breaks(cluster
             threading.Event().wait(0.05)
         log.drain(5)
     assert output.getvalue().splitlines() == [f"line {number}" for number in range(6)]
+
+
+def test_the_end_of_a_log_that_breaks_off_is_done_without(cluster):
+    """It goes into the message of a failure, which must not become one about the log."""
+    assert read_log_tail(cluster, "ns", "p", "train") == ""
+    assert read_log_tail(cluster, "ns", "p", "train").endswith("line 5")

@@ -14,6 +14,7 @@ from slipway.launch.following import Following, WorkloadDeletedError
 from slipway.launch.indexed_job import IndexedJobs
 from slipway.launch.pods import PodSubmitter
 from slipway.launch.submitter import Submission
+from slipway.launch.train_job import NODE, TrainJobs
 from slipway.settings import load_settings
 from slipway.storage.objects import ObjectStorage
 from slipway.training.job import TrainingJob, TrainingResult
@@ -94,7 +95,7 @@ def test_a_job_that_failed_is_not_deleted_in_the_place_of_the_one_that_has_follo
 def follow(served, make_plan, *phases: str, **changes) -> Following:
     """A Job with pods of these phases, about to be followed by a launcher that bears nothing."""
     api, cluster = served
-    jobs, plan = IndexedJobs(cluster, "ns"), make_plan(**changes)
+    jobs, plan = IndexedJobs(cluster, "ns"), make_plan(timeout_seconds=30, **changes)
     jobs.create(plan)
     for number, phase in enumerate(phases):
         labels = {"batch.kubernetes.io/job-name": plan.name, **plan.labels}
@@ -102,17 +103,27 @@ def follow(served, make_plan, *phases: str, **changes) -> Following:
     return Following(cluster, "ns", jobs, plan, schedule_seconds=0)
 
 
-def refuse_a_pod(served, make_plan) -> None:
-    about = {"name": make_plan().name}
-    served[0].put(f"{EVENTS}/refused", involvedObject=about, type="Warning", reason="FailedCreate", message=REFUSAL)
+def refuse_a_pod(served, job: str) -> None:
+    served[0].put(f"{EVENTS}/refused", involvedObject={"name": job}, type="Warning", reason="FailedCreate", message=REFUSAL)
 
 
 def test_a_job_of_which_a_quota_refuses_some_pods_is_ended_with_the_quotas_words(served, make_plan):
     following = follow(served, make_plan, "Running", "Running", num_nodes=3)
-    refuse_a_pod(served, make_plan)
+    refuse_a_pod(served, make_plan().name)
     with pytest.raises(TrainingFailedError, match=r"has only 2 of 3 pods: exceeded quota: tight.*Fewer nodes or GPUs"):
         following.run()
     assert not [path for path in served[0].objects if path.startswith(JOBS)], "its pods would wait for the one that is refused"
+
+
+def test_the_pods_of_a_train_job_are_refused_to_the_job_that_jobset_makes_for_it(served, make_plan):
+    api, cluster = served
+    jobs, plan = TrainJobs(cluster, "ns"), make_plan(num_nodes=2, timeout_seconds=30)
+    jobs.create(plan)
+    labels = {"jobset.sigs.k8s.io/jobset-name": plan.name, "jobset.sigs.k8s.io/replicatedjob-name": NODE}
+    api.put(f"{PODS}/{plan.name}-{NODE}-0-0-x", metadata={"labels": labels}, status={"phase": "Running"})
+    refuse_a_pod(served, f"{plan.name}-{NODE}-0")
+    with pytest.raises(TrainingFailedError, match=r"has only 1 of 2 pods: exceeded quota: tight"):
+        Following(cluster, "ns", jobs, plan, schedule_seconds=0).run()
 
 
 @pytest.mark.parametrize(
@@ -124,7 +135,7 @@ def test_a_job_that_lacks_no_pod_or_whose_pod_nobody_refuses_is_left_to_go_on(se
     api, _ = served
     following = follow(served, make_plan, *phases, num_nodes=3)
     if refused:
-        refuse_a_pod(served, make_plan)
+        refuse_a_pod(served, make_plan().name)
     job = f"{JOBS}/{make_plan().name}"
     done = {"conditions": [{"type": "Complete", "status": "True"}]}
     end = threading.Timer(2.5, lambda: api.put(job, **{**api.objects[job], "status": done}))

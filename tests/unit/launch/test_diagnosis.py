@@ -15,10 +15,10 @@ from kubernetes.client import (
     V1PodStatus,
 )
 
-from slipway.launch.following import Patience, describe_failure, find_refusal
+from slipway.launch.diagnosis import Patience, describe_failure, find_refusal
 from slipway.launch.indexed_job import IndexedJobs
 from slipway.launch.workload import WorkloadStatus
-from slipway.training.node import FAILED_FOR_GOOD, NodeFailure
+from slipway.training.node_failure import FAILED_FOR_GOOD, NodeFailure
 
 NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
 
