@@ -65,6 +65,10 @@ class ObjectMissingError(StorageError):
     """There is no file of this name; the store itself answers."""
 
 
+class ObjectChangedError(StorageError):
+    """A file is not of the version that was asked for: it was replaced, altered or cut short."""
+
+
 class BatchError(SlipwayError, ValueError):
     """A batch prediction cannot be made, or must not be called done."""
 

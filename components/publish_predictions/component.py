@@ -5,7 +5,7 @@ from kfp import dsl
 
 @dsl.component(base_image="python:3.11-slim", install_kfp_package=False)
 def publish_predictions(output_uri: str, predicted: list[int], metrics: dsl.Output[dsl.Metrics]) -> str:
-    """Check that every shard stands, delete what does not belong, and list the rest; the manifest's URI."""
+    """Check that every shard stands, list them, then delete what does not belong; the manifest's URI."""
     from slipway.stages.publish_predictions import run_publish_predictions
 
     published = run_publish_predictions(output_uri, predicted)

@@ -4,17 +4,20 @@ The output folder holds `plan.json` from the beginning, `shards/` and `errors/` 
 shard is, and `manifest.json` when all stand: what it lists is the output, each sample once.
 """
 
-import json
-from dataclasses import asdict, dataclass, replace
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import orjson
+
 from slipway.errors import BatchError, ConfigError, ObjectMissingError
-from slipway.storage.files import hash_json
+from slipway.storage.listing import StoredFile
 from slipway.storage.objects import ObjectStorage
 from slipway.storage.uri import join_uri
 
 PLAN_NAME = "plan.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Kind = Literal["images", "csv", "jsonl", "parquet"]
 
@@ -45,30 +48,20 @@ class ModelReference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
-    """Consecutive samples of one file."""
+class Shard:
+    """What is predicted and written at once: consecutive images, or consecutive rows of one file."""
 
-    file: str
-    """Relative to the input."""
+    number: int
+    num_rows: int
+    """Samples."""
+    file: int
+    """Place of its file, or of the first of its images, among the plan's files."""
     first_row: int = 0
-    num_rows: int = 1
+    """From 0, in the file."""
     start: int = 0
     """Text: offset of the first byte. Parquet: the first row group."""
     end: int = 0
     """Text: offset after the last byte. Parquet: the row group after the last one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shard:
-    """What is predicted and written at once."""
-
-    number: int
-    pieces: tuple[Piece, ...]
-
-    @property
-    def num_rows(self) -> int:
-        """Samples."""
-        return sum(piece.num_rows for piece in self.pieces)
 
     @property
     def name(self) -> str:
@@ -87,8 +80,8 @@ class Plan:
     kind: Kind
     model: ModelReference
     options: PlanOptions
-    content_id: str
-    """Hash of the input's listing: names, sizes and versions."""
+    files: tuple[StoredFile, ...]
+    """Of the input, as they were listed. A worker reads them only while they are these."""
     shards: tuple[Shard, ...]
 
     @property
@@ -98,7 +91,7 @@ class Plan:
 
     def seal(self) -> "Plan":
         """The same with its id."""
-        return replace(self, plan_id=hash_json(asdict(replace(self, plan_id="")))[:32])
+        return replace(self, plan_id=hashlib.sha256(_encode(replace(self, plan_id=""))).hexdigest()[:32])
 
 
 def store_plan(storage: ObjectStorage, output: str, plan: Plan) -> None:
@@ -110,13 +103,14 @@ def store_plan(storage: ObjectStorage, output: str, plan: Plan) -> None:
     try:
         present = read_plan(storage, output)
     except ObjectMissingError:
-        storage.write_bytes(join_uri(output, PLAN_NAME), json.dumps(asdict(plan)).encode())
+        storage.write_bytes(join_uri(output, PLAN_NAME), _encode(plan))
         return
     if present.plan_id == plan.plan_id:
         return
-    names = ("input", "kind", "model", "options", "content_id", "shards")
-    changed = [name for name in names if getattr(present, name) != getattr(plan, name)]
-    told = "the input's files" if "content_id" in changed else ", ".join(changed)
+    if present.input == plan.input and present.files != plan.files:
+        told = f"the input's files ({_describe_change(present.files, plan.files)})"
+    else:
+        told = ", ".join(name for name in ("input", "kind", "model", "options") if getattr(present, name) != getattr(plan, name))
     raise BatchError(
         f"{output} holds another batch prediction: it differs in {told}. Choose another folder, or name what that was made with "
         f"(model {present.model.reference}, input {present.input})."
@@ -133,7 +127,7 @@ def read_plan(storage: ObjectStorage, output: str) -> Plan:
     uri = join_uri(output, PLAN_NAME)
     content = storage.read_bytes(uri)
     try:
-        plan = _parse(json.loads(content))
+        plan = _parse(orjson.loads(content))
     except (ValueError, KeyError, TypeError) as error:
         raise BatchError(f"{uri} is damaged ({error!r}). Delete the folder, or choose another one.") from None
     if plan.seal().plan_id != plan.plan_id:
@@ -141,10 +135,19 @@ def read_plan(storage: ObjectStorage, output: str) -> Plan:
     return plan
 
 
+def _encode(plan: Plan) -> bytes:
+    return orjson.dumps(plan, option=orjson.OPT_SORT_KEYS)
+
+
 def _parse(content: dict[str, Any]) -> Plan:
-    shards = tuple(
-        Shard(number=shard["number"], pieces=tuple(Piece(**piece) for piece in shard["pieces"]))
-        for shard in content.pop("shards")
-    )
+    files = tuple(StoredFile(**file) for file in content.pop("files"))
+    shards = tuple(Shard(**shard) for shard in content.pop("shards"))
     model, options = ModelReference(**content.pop("model")), PlanOptions(**content.pop("options"))
-    return Plan(**content, model=model, options=options, shards=shards)
+    return Plan(**content, model=model, options=options, files=files, shards=shards)
+
+
+def _describe_change(before: Sequence[StoredFile], after: Sequence[StoredFile]) -> str:
+    """The first file that is not what it was."""
+    old, new = ({file.name: file for file in files} for files in (before, after))
+    name = min(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return f"{name} {'was added' if name not in old else 'was removed' if name not in new else 'has changed'}"

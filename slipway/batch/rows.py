@@ -1,23 +1,26 @@
 """A table's rows as a model's inputs, column by column; a row that cannot be read costs no other."""
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from slipway.batch.plan import Kind, Piece
-from slipway.batch.text import read_header, read_range
-from slipway.data.tables import MISSING
+from slipway.batch.columns import convert_column
+from slipway.batch.csv_rows import read_names, read_regular, read_row
+from slipway.batch.plan import Kind, Shard
+from slipway.batch.stream import InputFile
+from slipway.batch.text import read_header, read_text
 from slipway.errors import BatchError
-from slipway.export.signature import Signature, TensorSpec
+from slipway.export.signature import Signature
 
-_SHOWN = 60
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_HEADER_BYTES = 1 << 16
+_PARQUET_BUFFER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -31,81 +34,75 @@ class Chunk:
     """What is wrong, by the row's number."""
 
 
-def read_rows(path: Path, kind: Kind, piece: Piece, signature: Signature, chunk_rows: int) -> Iterator[Chunk]:
-    """The rows of a piece of a file, at most `chunk_rows` at a time.
+def read_rows(file: InputFile, kind: Kind, shard: Shard, signature: Signature, chunk_rows: int) -> Iterator[Chunk]:
+    """The rows of a shard, at most `chunk_rows` at a time.
 
     Raises:
-        BatchError: the file lacks a column that the model takes.
+        BatchError: the file lacks a column that the model takes, is damaged, or has changed.
     """
     if kind == "parquet":
-        yield from _read_parquet(path, piece, signature, chunk_rows)
+        yield from _read_parquet(file, shard, signature, chunk_rows)
         return
-    content = read_range(path, piece.start, piece.end)
+    first_row = shard.first_row
+    header: list[str] = []
     if kind == "csv":
-        header = next(csv.reader(io.StringIO(read_header(path).decode("utf-8-sig", "replace"))), [])
-        _check_columns(piece.file, header, signature)
-        records = _read_csv(content, header)
-    else:
-        records = map(_read_json, content.split(b"\n"))
-    batch: list[Mapping[str, Any] | str] = []
-    first_row = piece.first_row
-    for record, _ in zip(records, range(piece.num_rows), strict=False):
-        batch.append(record)
-        if len(batch) == chunk_rows:
-            yield _to_chunk(batch, first_row, signature)
-            first_row, batch = first_row + len(batch), []
-    if batch:
-        yield _to_chunk(batch, first_row, signature)
-    lost = range(first_row + len(batch), piece.first_row + piece.num_rows)
-    if lost:
-        reason = "it cannot be told from its neighbours; a quote before it is not closed"
-        yield _to_chunk([reason] * len(lost), lost.start, signature)
+        header = read_names(read_header(file.name, file.read_blocks(block_bytes=_HEADER_BYTES)))
+        _check_columns(file.name, header, signature)
+    for rows in read_text(file.name, file.read_blocks(shard.start, shard.end), chunk_rows, has_quotes=kind == "csv"):
+        yield _read_csv(rows, header, first_row, signature) if kind == "csv" else _read_json(rows, first_row, signature)
+        first_row += len(rows)
 
 
 def _check_columns(name: str, columns: Sequence[str], signature: Signature) -> None:
     missing = [spec.name for spec in signature.inputs if spec.name not in columns]
     if missing:
         raise BatchError(f"{name} has no column {', '.join(missing)}, which the model takes; it has {', '.join(columns)}.")
+    repeated = [spec.name for spec in signature.inputs if columns.count(spec.name) > 1]
+    if repeated:
+        raise BatchError(f"{name} has several columns {', '.join(repeated)}; accepted: one of each that the model takes.")
 
 
-def _read_csv(content: bytes, header: Sequence[str]) -> Iterator[Mapping[str, Any] | str]:
-    reader = csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape"), newline=""))
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield f"it is not CSV ({error})"
-            continue
-        if len(cells) != len(header):
-            yield f"it has {len(cells)} cells; accepted: {len(header)}, as the first line names"
-        elif any(not cell.isascii() and any("\udc80" <= sign <= "\udcff" for sign in cell) for cell in cells):
-            yield "it is not UTF-8"
-        else:
-            yield {name: None if (cell := text.strip()) in MISSING else cell for name, text in zip(header, cells, strict=True)}
+def _read_csv(rows: Sequence[bytes], header: Sequence[str], first_row: int, signature: Signature) -> Chunk:
+    columns = read_regular(rows, header, [spec.name for spec in signature.inputs])
+    if columns is None:
+        return _to_chunk([read_row(row, header) for row in rows], first_row, signature)
+    return _convert(columns, np.arange(first_row, first_row + len(rows)), {}, signature)
 
 
-def _read_json(line: bytes) -> Mapping[str, Any] | str:
+def _read_json(rows: Sequence[bytes], first_row: int, signature: Signature) -> Chunk:
+    return _to_chunk([_read_object(row) for row in rows], first_row, signature)
+
+
+def _read_object(row: bytes) -> Mapping[str, Any] | str:
     try:
-        record = orjson.loads(line)
+        record = orjson.loads(row)
     except orjson.JSONDecodeError as error:
         return f"it is not JSON ({error})"
     return record if isinstance(record, dict) else "it is not a JSON object with a value for each column"
 
 
-def _read_parquet(path: Path, piece: Piece, signature: Signature, chunk_rows: int) -> Iterator[Chunk]:
+def _read_parquet(file: InputFile, shard: Shard, signature: Signature, chunk_rows: int) -> Iterator[Chunk]:
+    import pyarrow as pa
     from pyarrow import parquet
 
     names = [spec.name for spec in signature.inputs]
-    with parquet.ParquetFile(path) as file:
-        _check_columns(piece.file, file.schema_arrow.names, signature)
-        first_row = piece.first_row
-        groups = list(range(piece.start, piece.end))
-        for batch in file.iter_batches(chunk_rows, row_groups=groups, columns=names):
-            columns = {name: batch.column(name).to_pylist() for name in names}
-            yield _convert(columns, np.arange(first_row, first_row + len(batch)), {}, signature)
-            first_row += len(batch)
+    try:
+        with parquet.ParquetFile(file, buffer_size=_PARQUET_BUFFER_BYTES) as content:
+            _check_columns(file.name, content.schema_arrow.names, signature)
+            num_before = sum(content.metadata.row_group(group).num_rows for group in range(shard.start))
+            row, end = num_before, shard.first_row + shard.num_rows
+            groups = list(range(shard.start, shard.end))
+            for batch in content.iter_batches(chunk_rows, row_groups=groups, columns=names):
+                wanted = batch.slice(max(shard.first_row - row, 0), max(end - max(row, shard.first_row), 0))
+                if len(wanted):
+                    first_row = max(row, shard.first_row)
+                    rows = np.arange(first_row, first_row + len(wanted))
+                    yield _convert({name: wanted.column(name) for name in names}, rows, {}, signature)
+                row += len(batch)
+                if row >= end:
+                    break
+    except (pa.ArrowException, OSError) as error:
+        raise BatchError(f"{file.name} cannot be read as Parquet, at or after row {shard.first_row} ({error}).") from None
 
 
 def _to_chunk(records: Sequence[Mapping[str, Any] | str], first_row: int, signature: Signature) -> Chunk:
@@ -115,57 +112,16 @@ def _to_chunk(records: Sequence[Mapping[str, Any] | str], first_row: int, signat
     return _convert(columns, np.array([row for row, _ in read], dtype=np.int64), errors, signature)
 
 
-def _convert(columns: Mapping[str, list[Any]], rows: NDArray[np.int64], errors: dict[int, str], signature: Signature) -> Chunk:
+def _convert(
+    columns: Mapping[str, "pa.Array | list[Any]"], rows: NDArray[np.int64], errors: dict[int, str], signature: Signature
+) -> Chunk:
     inputs: dict[str, NDArray[Any]] = {}
     is_good = np.ones(len(rows), dtype=bool)
     for spec in signature.inputs:
-        inputs[spec.name], wrong = _convert_column(columns[spec.name], spec)
+        inputs[spec.name], wrong = convert_column(columns[spec.name], spec)
         for place, reason in wrong.items():
             is_good[place] = False
             errors.setdefault(int(rows[place]), reason)
+    if is_good.all():
+        return Chunk(rows, inputs, errors)
     return Chunk(rows[is_good], {name: array[is_good] for name, array in inputs.items()}, errors)
-
-
-def _convert_column(values: list[Any], spec: TensorSpec) -> tuple[NDArray[Any], dict[int, str]]:
-    if spec.dtype == "string":
-        return _convert_strings(values, spec.name)
-    missing = float("nan") if spec.dtype == "float32" else None
-    try:
-        converted = np.array([missing if value is None else float(value) for value in values], dtype=np.float64)
-        if _fits(converted, spec.dtype).all():
-            return converted.astype(spec.dtype), {}
-    except (TypeError, ValueError, OverflowError):
-        pass
-    return _convert_one_by_one(values, spec)
-
-
-def _convert_one_by_one(values: list[Any], spec: TensorSpec) -> tuple[NDArray[Any], dict[int, str]]:
-    accepted = {"float32": "a finite number, or nothing where it is missing", "uint8": "an integer from 0 to 255"}
-    converted, wrong = np.zeros(len(values), dtype=spec.dtype), {}
-    for place, value in enumerate(values):
-        try:
-            number = np.float64("nan") if value is None and spec.dtype == "float32" else np.float64(value)
-            if not _fits(np.array([number]), spec.dtype)[0] and not (value is None and spec.dtype == "float32"):
-                raise ValueError(value)
-            converted[place] = number
-        except (TypeError, ValueError, OverflowError):
-            wrong[place] = f"column {spec.name} is {repr(value)[:_SHOWN]}; accepted: {accepted.get(spec.dtype, 'an integer')}"
-    return converted, wrong
-
-
-def _fits(numbers: NDArray[np.float64], dtype: str) -> NDArray[np.bool_]:
-    if dtype == "float32":
-        return np.isnan(numbers) | (np.abs(numbers) <= np.finfo(np.float32).max)
-    limits = np.iinfo(dtype)
-    fits: NDArray[np.bool_] = (numbers == np.floor(numbers)) & (numbers >= limits.min) & (numbers <= limits.max)
-    return fits
-
-
-def _convert_strings(values: list[Any], name: str) -> tuple[NDArray[Any], dict[int, str]]:
-    converted, wrong = np.empty(len(values), dtype=object), {}
-    for place, value in enumerate(values):
-        converted[place] = "" if value is None else value
-        if not isinstance(converted[place], str):
-            wrong[place] = f"column {name} is {repr(value)[:_SHOWN]}; accepted: a string, or nothing where it is missing"
-            converted[place] = ""
-    return converted, wrong

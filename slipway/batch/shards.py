@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,15 @@ from slipway.export.bundle import BundleInfo
 from slipway.storage.objects import ObjectStorage
 from slipway.storage.uri import join_uri
 
+_HASH_DIGITS = 16
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True, kw_only=True)
 class DoneShard:
     """What is left of a shard."""
 
+    plan_id: str
     number: int
     num_rows: int
     """That were answered."""
@@ -40,56 +45,64 @@ class DoneShard:
     """JSON lines with what is wrong; "" for none."""
 
 
-def read_done(storage: ObjectStorage, output: str, shard: Shard, *, verify: bool = True) -> DoneShard | None:
-    """The mark of a shard; None where it is not done, or (with `verify`) its file was removed or altered."""
+def read_done(storage: ObjectStorage, output: str, plan: Plan, shard: Shard) -> DoneShard | None:
+    """The mark of a shard; None where it is not done, or was done for another plan."""
     try:
-        done = DoneShard(**json.loads(storage.read_bytes(_mark_uri(output, shard))))
-        if verify and hashlib.sha256(storage.read_bytes(join_uri(output, done.file))).hexdigest() != done.sha256:
-            return None
+        done = DoneShard(**json.loads(storage.read_bytes(join_uri(output, "done", f"{shard.name}.json"))))
     except (ObjectMissingError, ValueError, TypeError):
         return None
-    return done
+    return done if done.plan_id == plan.plan_id else None
+
+
+def stands(storage: ObjectStorage, output: str, done: DoneShard) -> bool:
+    """Whether the files of a shard are there, as they were written."""
+    try:
+        content = storage.read_bytes(join_uri(output, done.file))
+        errors = storage.read_bytes(join_uri(output, done.errors_file)) if done.errors_file else b""
+    except ObjectMissingError:
+        return False
+    is_whole = hashlib.sha256(content).hexdigest() == done.sha256
+    return is_whole and done.errors_file in ("", _name_errors(done.number, errors))
 
 
 def predict_shard(storage: ObjectStorage, output: str, plan: Plan, shard: Shard, engine: Engine, info: BundleInfo) -> DoneShard:
     """Predict a shard and write what comes of it.
 
     Raises:
-        BatchError: more of it is unreadable than the whole may be, or a file lacks a column of the model.
+        BatchError: more of it is unreadable than the whole may be, a file lacks a column of the model, or has changed.
         StorageError: the input or the output cannot be reached.
     """
-    places: list[tuple[str, int]] = []
-    answers: list[dict[str, NDArray[Any]]] = []
-    errors: list[tuple[str, int, str]] = []
-    for samples in read_samples(storage, plan.input, plan.kind, shard, info):
+    answered: list[_Answered] = []
+    errors: list[tuple[int, int, str]] = []
+    for samples in read_samples(storage, plan, shard, engine, info):
         errors += samples.errors
-        if samples.places:
-            answered, found, refused = _predict(engine, samples)
-            places += answered
-            answers += found
+        if len(samples.rows):
+            found, refused = _predict(engine, samples)
+            answered += found
             errors += refused
         check_errors(plan, len(errors), errors)
-    content = _write_parquet(places, answers, shard, info)
+    content = _write_parquet(plan, answered, info)
     digest = hashlib.sha256(content).hexdigest()
-    file = f"shards/{shard.name}-{digest[:16]}.parquet"
+    file = f"shards/{shard.name}-{digest[:_HASH_DIGITS]}.parquet"
     storage.write_bytes(join_uri(output, file), content)
     done = DoneShard(
+        plan_id=plan.plan_id,
         number=shard.number,
-        num_rows=len(places),
+        num_rows=sum(len(part.rows) for part in answered),
         num_errors=len(errors),
         file=file,
         sha256=digest,
-        errors_file=_write_errors(storage, output, shard, errors),
+        errors_file=_write_errors(storage, output, plan, shard, errors),
     )
-    storage.write_bytes(_mark_uri(output, shard), json.dumps(asdict(done)).encode())
+    storage.write_bytes(join_uri(output, "done", f"{shard.name}.json"), json.dumps(asdict(done)).encode())
     return done
 
 
-def check_errors(plan: Plan, num_errors: int, examples: Sequence[tuple[str, int, str]] = ()) -> None:
+def check_errors(plan: Plan, num_errors: int, examples: Sequence[tuple[int, int, str]] = ()) -> None:
     """BatchError where more samples are unreadable than the plan lets through."""
-    allowed = int(plan.options.max_unreadable * plan.num_rows)
+    allowed = floor(plan.options.max_unreadable * plan.num_rows + _ROUNDING)
     if num_errors > allowed:
-        told = f" {examples[0][0]}, row {examples[0][1]}: {examples[0][2]}." if examples else ""
+        told = "".join(f" {plan.files[file].name}, row {row}: {reason}." for file, row, reason in examples[:1])
         raise BatchError(
             f"{num_errors} or more of {plan.num_rows} samples cannot be read; accepted: {allowed} "
             f"(max_unreadable is {plan.options.max_unreadable:g}).{told} "
@@ -97,47 +110,51 @@ def check_errors(plan: Plan, num_errors: int, examples: Sequence[tuple[str, int,
         )
 
 
-def _predict(
-    engine: Engine, samples: Samples
-) -> tuple[list[tuple[str, int]], list[dict[str, NDArray[Any]]], list[tuple[str, int, str]]]:
-    """Places and outputs of what the model took; where it does not take all together, one by one."""
+@dataclass(frozen=True)
+class _Answered:
+    files: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    outputs: dict[str, NDArray[Any]]
+
+
+def _predict(engine: Engine, samples: Samples) -> tuple[list[_Answered], list[tuple[int, int, str]]]:
+    """Outputs of what the model took, and what is wrong with the others; where it does not take all together, one by one."""
     try:
-        return samples.places, [engine.predict(samples.inputs)], []
+        return [_Answered(samples.files, samples.rows, engine.predict(samples.inputs))], []
     except RequestError as error:
-        if len(samples.places) == 1:
-            ((file, row),) = samples.places
-            return [], [], [(file, row, str(error))]
-    places, outputs, errors = [], [], []
-    for index, place in enumerate(samples.places):
-        one = Samples([place], {name: array[index : index + 1] for name, array in samples.inputs.items()}, [])
-        answered, found, refused = _predict(engine, one)
-        places += answered
-        outputs += found
+        if len(samples.rows) == 1:
+            return [], [(int(samples.files[0]), int(samples.rows[0]), str(error))]
+    answered, errors = [], []
+    for place in range(len(samples.rows)):
+        part = slice(place, place + 1)
+        one = Samples(samples.files[part], samples.rows[part], {name: array[part] for name, array in samples.inputs.items()}, [])
+        found, refused = _predict(engine, one)
+        answered += found
         errors += refused
-    return places, outputs, errors
+    return answered, errors
 
 
-def _write_parquet(
-    places: Sequence[tuple[str, int]], answers: Sequence[dict[str, NDArray[Any]]], shard: Shard, info: BundleInfo
-) -> bytes:
+def _write_parquet(plan: Plan, answered: Sequence[_Answered], info: BundleInfo) -> bytes:
     """The answers in the input's order, whatever order they were given in."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    order_of_files = {piece.file: order for order, piece in enumerate(shard.pieces)}
-    order = sorted(range(len(places)), key=lambda index: (order_of_files[places[index][0]], places[index][1]))
+    files, rows = (
+        np.concatenate([np.empty(0, np.int64), *(getattr(part, name) for part in answered)]) for name in ("files", "rows")
+    )
+    order = np.lexsort((rows, files))
+    used, codes = np.unique(files[order], return_inverse=True)
     columns: dict[str, pa.Array] = {
-        "file": pa.array([places[index][0] for index in order], pa.string()),
-        "row": pa.array([places[index][1] for index in order], pa.int64()),
+        "file": pa.array([plan.files[file].name for file in used.tolist()], pa.string()).take(pa.array(codes)),
+        "row": pa.array(rows[order]),
     }
     for spec in info.signature.outputs:
         width = [size or 0 for size in spec.shape[1:]]
-        parts = [part[spec.name] for part in answers] or [np.empty((0, *width), dtype=spec.dtype)]
+        parts = [part.outputs[spec.name] for part in answered] or [np.empty((0, *width), dtype=spec.dtype)]
         values = np.concatenate(parts)[order]
         flat = values.reshape(len(values), -1) if len(values) else values.reshape(0, int(np.prod(width)) or 1)
         if spec.name == PROBABILITIES and info.class_names:
-            best = flat.argmax(axis=1)
-            columns["predicted_class"] = pa.array([info.class_names[index] for index in best.tolist()], pa.string())
+            columns["predicted_class"] = pa.array(info.class_names, pa.string()).take(pa.array(flat.argmax(axis=1)))
             columns["probability"] = pa.array(flat.max(axis=1) if len(flat) else np.empty(0, np.float32))
         columns[spec.name] = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
     target = io.BytesIO()
@@ -145,19 +162,17 @@ def _write_parquet(
     return target.getvalue()
 
 
-def _write_errors(storage: ObjectStorage, output: str, shard: Shard, errors: Sequence[tuple[str, int, str]]) -> str:
+def _write_errors(storage: ObjectStorage, output: str, plan: Plan, shard: Shard, errors: Sequence[tuple[int, int, str]]) -> str:
     if not errors:
         return ""
-    order_of_files = {piece.file: order for order, piece in enumerate(shard.pieces)}
     lines = [
-        json.dumps({"file": file, "row": row, "reason": reason})
-        for file, row, reason in sorted(errors, key=lambda error: (order_of_files[error[0]], error[1]))
+        json.dumps({"file": plan.files[file].name, "row": row, "reason": reason}) + "\n" for file, row, reason in sorted(errors)
     ]
-    content = ("\n".join(lines) + "\n").encode()
-    name = f"errors/{shard.name}-{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
+    content = "".join(lines).encode()
+    name = _name_errors(shard.number, content)
     storage.write_bytes(join_uri(output, name), content)
     return name
 
 
-def _mark_uri(output: str, shard: Shard) -> str:
-    return join_uri(output, "done", f"{shard.name}.json")
+def _name_errors(number: int, content: bytes) -> str:
+    return f"errors/{number:06d}-{hashlib.sha256(content).hexdigest()[:_HASH_DIGITS]}.jsonl"

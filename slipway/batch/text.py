@@ -1,64 +1,96 @@
-"""Text files of rows, cut between rows without reading more than a block at a time."""
+"""Text files of rows, cut between rows without reading more than a block at a time. A blank line is no row."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK_BYTES = 1 << 22
-_NEWLINE, _QUOTE = ord("\n"), ord('"')
+from slipway.errors import BatchError
+
+_MAX_ROW_BYTES = 64 << 20
+_NEWLINE, _RETURN, _QUOTE = ord("\n"), ord("\r"), ord('"')
+_Offsets = NDArray[np.int64]
 Cut = tuple[int, int, int, int]
 """First row, number of rows, first byte, byte after the last."""
 
 
-def cut_text(path: Path, num_rows: int, *, has_header: bool, has_quotes: bool, block_bytes: int = _BLOCK_BYTES) -> list[Cut]:
-    """Where a file of rows can be cut into pieces of `num_rows`; a line break between quotes ends no row."""
+def cut_text(name: str, blocks: Iterable[bytes], num_rows: int, *, has_header: bool, has_quotes: bool) -> list[Cut]:
+    """Where the file `name` can be cut into pieces of `num_rows` rows; a line break between quotes ends no row.
+
+    Raises:
+        BatchError: a row is longer than 64 MiB.
+    """
     cuts: list[Cut] = []
-    start, row, first_row, end = 0, -int(has_header), 0, 0
-    for end in _find_row_ends(path, block_bytes, has_quotes=has_quotes):
-        row += 1
-        if row == 0:
-            start = end
-        elif row - first_row == num_rows:
-            cuts.append((first_row, num_rows, start, end))
-            start, first_row = end, row
-    if row > first_row:
-        cuts.append((first_row, row - first_row, start, end))
+    first_row = num_found = begin = end = 0
+    num_skipped = int(has_header)
+    for starts, ends in _find_rows(name, blocks, has_quotes=has_quotes):
+        place, num_skipped = min(num_skipped, len(starts)), max(num_skipped - len(starts), 0)
+        while place < len(starts):
+            if num_found == 0:
+                begin = int(starts[place])
+            num_taken = min(num_rows - num_found, len(starts) - place)
+            place, num_found = place + num_taken, num_found + num_taken
+            end = int(ends[place - 1])
+            if num_found == num_rows:
+                cuts.append((first_row, num_found, begin, end))
+                first_row, num_found = first_row + num_found, 0
+    if num_found:
+        cuts.append((first_row, num_found, begin, end))
     return cuts
 
 
-def read_header(path: Path) -> bytes:
-    """The first row of a CSV file."""
-    end = next(_find_row_ends(path, _BLOCK_BYTES, has_quotes=True), 0)
-    return read_range(path, 0, end)
+def read_text(name: str, blocks: Iterable[bytes], num_rows: int, *, has_quotes: bool) -> Iterator[list[bytes]]:
+    """The rows of a piece, `num_rows` at a time, each with its line break."""
+    held, offset = bytearray(), 0
+
+    def hold() -> Iterator[bytes]:
+        for block in blocks:
+            held.extend(block)
+            yield block
+
+    waiting: list[tuple[int, int]] = []
+    for starts, ends in _find_rows(name, hold(), has_quotes=has_quotes):
+        waiting += zip(starts.tolist(), ends.tolist(), strict=True)
+        while len(waiting) >= num_rows:
+            yield [bytes(held[start - offset : end - offset]) for start, end in waiting[:num_rows]]
+            end = waiting[num_rows - 1][1]
+            del held[: end - offset], waiting[:num_rows]
+            offset = end
+    if waiting:
+        yield [bytes(held[start - offset : end - offset]) for start, end in waiting]
 
 
-def read_range(path: Path, start: int, end: int) -> bytes:
-    """Some bytes of a file."""
-    with path.open("rb") as stream:
-        stream.seek(start)
-        return stream.read(end - start)
+def read_header(name: str, blocks: Iterable[bytes]) -> bytes:
+    """The first row of a CSV file; empty where there is none."""
+    return next(read_text(name, blocks, 1, has_quotes=True), [b""])[0]
 
 
-def _find_row_ends(path: Path, block_bytes: int, *, has_quotes: bool) -> Iterator[int]:
-    """Offsets after the last byte of each row; a last row needs no line break."""
-    offset, is_quoted, last = 0, False, 0
-    with path.open("rb") as stream:
-        while content := stream.read(block_bytes):
-            block = np.frombuffer(content, np.uint8)
-            ends = np.flatnonzero(block == _NEWLINE)
-            if has_quotes:
-                ends, is_quoted = _drop_quoted(block, ends, is_quoted)
-            for end in (ends + offset + 1).tolist():
-                last = end
-                yield end
-            offset += len(block)
-    if last < offset:
-        yield offset
+def _find_rows(name: str, blocks: Iterable[bytes], *, has_quotes: bool) -> Iterator[tuple[_Offsets, _Offsets]]:
+    """Offsets of the first byte of each row, and after its last one, block by block; a last row needs no line break."""
+    offset = last_end = last_byte = 0
+    is_quoted = False
+    for content in blocks:
+        block = np.frombuffer(content, np.uint8)
+        ends = np.flatnonzero(block == _NEWLINE)
+        if has_quotes:
+            ends, is_quoted = _drop_quoted(block, ends, is_quoted)
+        before = np.where(ends > 0, block[ends - 1], last_byte)
+        ends = ends + offset + 1
+        starts = np.concatenate(([last_end], ends[:-1]))[: len(ends)]
+        sizes = ends - starts
+        last_end, last_byte, offset = int(ends[-1]) if len(ends) else last_end, int(block[-1]), offset + len(block)
+        if max(sizes.max(initial=0), offset - last_end) > _MAX_ROW_BYTES:
+            raise BatchError(
+                f"{name} has a row of more than {_MAX_ROW_BYTES >> 20} MiB, before byte {offset}. Look for a quote that is not "
+                "closed."
+            )
+        has_content = (sizes > 2) | ((sizes == 2) & (before != _RETURN))  # noqa: PLR2004 (a line break's bytes)
+        yield starts[has_content], ends[has_content]
+    if offset - last_end > 1 or (offset > last_end and last_byte != _RETURN):
+        yield np.array([last_end]), np.array([offset])
 
 
-def _drop_quoted(block: NDArray[np.uint8], ends: NDArray[np.int64], is_quoted: bool) -> tuple[NDArray[np.int64], bool]:
+def _drop_quoted(block: NDArray[np.uint8], ends: _Offsets, is_quoted: bool) -> tuple[_Offsets, bool]:
     quotes = np.flatnonzero(block == _QUOTE)
     num_before = np.searchsorted(quotes, ends) + int(is_quoted)
     return ends[num_before % 2 == 0], bool((len(quotes) + int(is_quoted)) % 2)

@@ -1,24 +1,21 @@
 """The three steps of a batch prediction: plan, predict (by one worker or by several), publish. Each can be repeated."""
 
-import json
-import os
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from slipway.batch.inputs import cut_inputs, list_inputs
+from slipway.batch.inputs import absolute_uri, cut_inputs, list_inputs
+from slipway.batch.manifest import delete_others, find_done, write_manifest
 from slipway.batch.model import open_bundle, pin_model
 from slipway.batch.plan import Plan, PlanOptions, read_plan, store_plan
 from slipway.batch.samples import check_kind
-from slipway.batch.shards import DoneShard, check_errors, predict_shard, read_done
+from slipway.batch.shards import check_errors, predict_shard
+from slipway.cores import count_cores
 from slipway.engines.choice import open_engine
 from slipway.errors import BatchError, BundleError
 from slipway.log import get_logger
 from slipway.settings import Settings
 from slipway.storage.objects import ObjectStorage
-from slipway.storage.uri import join_uri
 
-MANIFEST_NAME = "manifest.json"
 _log = get_logger(__name__)
 
 
@@ -37,17 +34,19 @@ def plan_batch(settings: Settings, source: str, output: str, model: str, options
     """Decide what is predicted by which version, and write it down; the same again where nothing has changed.
 
     Raises:
-        BatchError: there is nothing to predict from, no such model, or the output belongs to another plan.
+        BatchError: there is nothing to predict from, no such model, the output is no folder apart from the input or belongs to
+            another plan.
         StorageError: input or output cannot be reached.
     """
     storage = ObjectStorage(settings)
-    listing = list_inputs(storage, source)
+    _check_apart(absolute_uri(source), absolute_uri(output))
+    listing = list_inputs(storage, absolute_uri(source))
     plan = Plan(
         input=listing.folder,
         kind=listing.kind,
         model=pin_model(settings, model),
         options=options,
-        content_id=listing.content_id,
+        files=listing.files,
         shards=cut_inputs(storage, listing, options.shard_rows),
     ).seal()
     store_plan(storage, output, plan)
@@ -59,14 +58,15 @@ def predict_shards(settings: Settings, output: str, worker: int = 0, num_workers
     """Predict each shard of the plan at `output` that is this worker's and is not done; how many it has predicted.
 
     Raises:
-        BatchError: too much of the input is unreadable, or the model does not take it.
+        BatchError: too much of the input is unreadable, it has changed since it was planned, or the model does not take it.
         BundleError: the model is not the planned one.
         StorageError: input or output cannot be reached.
     """
     storage = ObjectStorage(settings)
     plan = read_plan(storage, output)
     own = plan.shards[worker::num_workers]
-    missing = [shard for shard in own if read_done(storage, output, shard) is None]
+    done_before = find_done(storage, output, plan, own)
+    missing = [shard for shard in own if shard.number not in done_before]
     _log.info("worker_begins", worker=worker, num_workers=num_workers, shards=len(own), done=len(own) - len(missing))
     if not missing:
         return 0
@@ -77,7 +77,7 @@ def predict_shards(settings: Settings, output: str, worker: int = 0, num_workers
                 "Choose another output folder."
             )
         check_kind(plan.kind, bundle.info.signature)
-        engine = open_engine(bundle, num_threads=_count_cores())
+        engine = open_engine(bundle, num_threads=count_cores())
         for shard in missing:
             begun = time.monotonic()
             done = predict_shard(storage, output, plan, shard, engine, bundle.info)
@@ -87,7 +87,7 @@ def predict_shards(settings: Settings, output: str, worker: int = 0, num_workers
 
 
 def publish_batch(settings: Settings, output: str) -> Summary:
-    """Write the manifest once every shard is done, and delete what it does not list.
+    """Write the manifest once every shard is done, then delete what it does not list. Repeated, it changes nothing.
 
     Raises:
         BatchError: shards are missing, or too many samples could not be read.
@@ -95,31 +95,17 @@ def publish_batch(settings: Settings, output: str) -> Summary:
     """
     storage = ObjectStorage(settings)
     plan = read_plan(storage, output)
-    found = [read_done(storage, output, shard) for shard in plan.shards]
-    done = [one for one in found if one is not None]
-    if len(done) < len(found):
-        raise BatchError(
-            f"{len(found) - len(done)} of {len(found)} shards of {output} are not done. Run it again: it goes on there."
-        )
+    found = find_done(storage, output, plan, plan.shards)
+    num_missing = len(plan.shards) - len(found)
+    if num_missing:
+        raise BatchError(f"{num_missing} of {len(plan.shards)} shards of {output} are not done. Run it again: it goes on there.")
+    done = list(found.values())
     num_errors = sum(one.num_errors for one in done)
     check_errors(plan, num_errors)
-    _delete_others(storage, output, done)
-    summary = Summary(
-        num_rows=sum(one.num_rows for one in done),
-        num_errors=num_errors,
-        num_shards=len(done),
-        manifest=join_uri(output, MANIFEST_NAME),
-    )
-    content = {
-        "plan_id": plan.plan_id,
-        "input": plan.input,
-        "model": asdict(plan.model),
-        "num_rows": summary.num_rows,
-        "num_errors": num_errors,
-        "shards": [asdict(one) for one in done],
-    }
-    storage.write_bytes(summary.manifest, json.dumps(content, indent=2).encode())
-    _log.info("published", rows=summary.num_rows, errors=num_errors, shards=len(done), manifest=summary.manifest)
+    manifest = write_manifest(storage, output, plan, done)
+    delete_others(storage, output, done)
+    summary = Summary(num_rows=sum(one.num_rows for one in done), num_errors=num_errors, num_shards=len(done), manifest=manifest)
+    _log.info("published", rows=summary.num_rows, errors=num_errors, shards=len(done), manifest=manifest)
     return summary
 
 
@@ -130,14 +116,6 @@ def predict_batch(settings: Settings, source: str, output: str, model: str, opti
     return publish_batch(settings, output)
 
 
-def _delete_others(storage: ObjectStorage, output: str, done: Iterable[DoneShard]) -> None:
-    """Files of workers that were overtaken or killed."""
-    listed = {name for one in done for name in (one.file, one.errors_file)}
-    for folder in ("shards", "errors"):
-        for file in storage.list_files(join_uri(output, folder)):
-            if f"{folder}/{file.name}" not in listed:
-                storage.delete(join_uri(output, folder, file.name))
-
-
-def _count_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _check_apart(source: str, output: str) -> None:
+    if f"{output}/".startswith(f"{source}/") or f"{source}/".startswith(f"{output}/"):
+        raise BatchError(f"The output {output} and the input {source} lie in each other. Choose a folder apart from the input.")

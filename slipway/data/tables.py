@@ -49,12 +49,12 @@ def read_table(path: Path, name: str, layout: TableLayout) -> RawTable:
     """
     header = _read_header(path, name, layout)
     cells = _read_cells(path, name, header, layout.delimiter)
-    target = _clean(cells[layout.target])
+    target = clean_cells(cells[layout.target])
     _check_target(name, layout.target, target)
     names = [column for column in header if column != layout.target and column not in layout.drop]
     features, columns, codes = [], [], []
     for column in names:
-        text = _clean(cells[column])
+        text = clean_cells(cells[column])
         numbers = None if column in layout.categorical else _to_numbers(text)
         if numbers is None:
             features.append(Feature(name=column, role="categorical", dtype="string", shape=()))
@@ -175,7 +175,8 @@ def _not_utf8(path: Path, name: str) -> DataError:
     return DataError(f"{name} is not UTF-8. Save the file as UTF-8.")
 
 
-def _clean(column: pa.ChunkedArray) -> pa.Array:
+def clean_cells(column: pa.ChunkedArray) -> pa.Array:
+    """Text without blanks around it, null where that is no value."""
     text = pc.utf8_trim_whitespace(column.combine_chunks())
     return pc.if_else(pc.is_in(text, pa.array(MISSING)), pa.scalar(None, pa.string()), text)
 

@@ -20,6 +20,14 @@ class LocalFiles:
         """The content of one file."""
         return _existing(uri).read_bytes()
 
+    def read_part(self, uri: str, start: int, end: int) -> tuple[bytes, StoredFile]:
+        """Some bytes of one file, and what was true of it when they had been read."""
+        path = _existing(uri)
+        with path.open("rb") as stream:
+            stream.seek(start)
+            content = stream.read(end - start)
+            return content, _describe(path.name, os.fstat(stream.fileno()))
+
     def write_bytes(self, uri: str, content: bytes) -> None:
         """Replace one file; readers see the old or the new one."""
         write_bytes(local_path(uri), content)
@@ -27,7 +35,7 @@ class LocalFiles:
     def find_file(self, uri: str) -> StoredFile | None:
         """Size and version of one file; None where there is none."""
         path = local_path(uri)
-        return _describe(path.parent, path.name) if path.is_file() else None
+        return _describe(path.name, path.stat()) if path.is_file() else None
 
     def delete(self, uri: str) -> None:
         """Remove one file, if it is there."""
@@ -45,7 +53,7 @@ class LocalFiles:
     def list_files(self, uri: str) -> list[StoredFile]:
         """All files below `uri`, by name."""
         folder = local_path(uri)
-        return [_describe(folder, name) for name in files_below(folder)] if folder.is_dir() else []
+        return [_describe(name, (folder / name).stat()) for name in files_below(folder)] if folder.is_dir() else []
 
     def upload_file(self, path: Path, uri: str) -> None:
         """Copy a file, which appears when it is complete."""
@@ -85,8 +93,7 @@ def _existing(uri: str) -> Path:
     return path
 
 
-def _describe(folder: Path, name: str) -> StoredFile:
-    status = (folder / name).stat()
+def _describe(name: str, status: os.stat_result) -> StoredFile:
     return StoredFile(name=name, size_bytes=status.st_size, version=f"{status.st_mtime_ns:x}-{status.st_size:x}")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from slipway.errors import ObjectMissingError
+from slipway.errors import ObjectChangedError, ObjectMissingError
 from slipway.settings import Settings
 from slipway.storage.connection import Limits
 from slipway.storage.files import staged_directory
@@ -14,7 +14,7 @@ from slipway.storage.publication import PUBLICATION_NAME, PublishedFile, check_f
 from slipway.storage.remote import RemoteFiles
 from slipway.storage.uri import is_remote, join_uri, local_path
 
-__all__ = ["ObjectMissingError", "ObjectStorage", "StoredFile"]
+__all__ = ["ObjectChangedError", "ObjectMissingError", "ObjectStorage", "StoredFile"]
 
 _DEFAULT_LIMITS = Limits()
 
@@ -38,6 +38,18 @@ class ObjectStorage:
             ObjectMissingError: there is none of this name.
         """
         return self._at(uri).read_bytes(uri)
+
+    def read_part(self, uri: str, start: int, end: int, *, version: str) -> bytes:
+        """Bytes `start` to `end` (not included, at most the file's size) of a file that is still of this version.
+
+        Raises:
+            ObjectMissingError: there is none of this name.
+            ObjectChangedError: it is of another version.
+        """
+        content, found = self._at(uri).read_part(uri, start, end)
+        if found.version != version:
+            raise ObjectChangedError(f"{uri} is not what it was: its version is {found.version} now, not {version}.")
+        return content
 
     def write_bytes(self, uri: str, content: bytes) -> None:
         """Replace one file: readers see the old or the new one, never a part."""

@@ -57,6 +57,12 @@ class RemoteFiles:
         with self._explained(location, "Reading"):
             return obstore.get(self._open(location.bucket), location.key).bytes().to_bytes()
 
+    def read_part(self, uri: str, start: int, end: int) -> tuple[bytes, StoredFile]:
+        """Some bytes of one object, and what is known of the whole that they are of."""
+        location = _parse_key(uri)
+        content, found = self._read_range(location, "Reading", _Part(start, end))
+        return bytes(content), _describe(found, location)
+
     def write_bytes(self, uri: str, content: bytes) -> None:
         """Replace one object; readers see the old or the new one."""
         import obstore
@@ -79,10 +85,10 @@ class RemoteFiles:
         """
         location = _parse_key(uri)
         try:
-            _, found = self._read_start(location, "Looking up", 1)
+            _, found = self._read_range(location, "Looking up", _Part(0, 1))
         except ObjectMissingError:
             return None
-        return _to_file(found, S3Location(bucket=location.bucket, key=location.key.rpartition("/")[0]))
+        return _describe(found, location)
 
     def delete(self, uri: str) -> None:
         """Remove one object, if it is there."""
@@ -188,7 +194,7 @@ class RemoteFiles:
     def _download(self, location: S3Location, path: Path, deadline: Deadline) -> None:
         """Write an object to `path`: its first part tells the size of the whole, the others follow at once."""
         deadline.remaining()
-        content, found = self._read_start(location, "Downloading", WHOLE_BYTES)
+        content, found = self._read_range(location, "Downloading", _Part(0, WHOLE_BYTES))
         with path.open("wb") as stream:
             stream.write(content)
             stream.flush()
@@ -198,20 +204,20 @@ class RemoteFiles:
                 copy = partial(self._copy_part, location, found["e_tag"], stream.fileno())
                 run_parallel(copy, parts, deadline, num_threads=_NUM_PARTS_AT_ONCE)
 
-    def _read_start(self, location: S3Location, action: str, num_bytes: int) -> "tuple[Bytes | bytes, ObjectMeta]":
-        """The first bytes of an object, and what is known of the whole."""
+    def _read_range(self, location: S3Location, action: str, part: _Part) -> "tuple[Bytes | bytes, ObjectMeta]":
+        """Some bytes of an object, none where it ends before them, and what is known of the whole."""
         import obstore
         from obstore.exceptions import BaseError
 
         store = self._open(location.bucket)
         with self._explained(location, action):
             try:
-                result = obstore.get(store, location.key, options={"range": (0, num_bytes)})
+                result = obstore.get(store, location.key, options={"range": (part.start, part.end)})
                 return result.bytes(), result.meta
             except BaseError as error:
                 if find_code(str(error)) != "InvalidRange":
                     raise
-                return b"", obstore.head(store, location.key)  # it is empty
+                return b"", obstore.head(store, location.key)
 
     def _copy_part(self, location: S3Location, etag: str | None, descriptor: int, part: _Part) -> None:
         import obstore
@@ -255,6 +261,11 @@ def _parse_key(uri: str) -> S3Location:
     if not location.key:
         raise StorageError(f"{uri!r} names a whole bucket. Accepted: s3://BUCKET/KEY.")
     return location
+
+
+def _describe(entry: "ObjectMeta", location: S3Location) -> StoredFile:
+    """By the last part of its name."""
+    return _to_file(entry, S3Location(bucket=location.bucket, key=location.key.rpartition("/")[0]))
 
 
 def _to_file(entry: "ObjectMeta", location: S3Location) -> StoredFile:

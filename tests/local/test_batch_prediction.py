@@ -1,20 +1,19 @@
 """The compiled batch prediction, run on this machine."""
 
-import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from pipelines.compile import compile_batch_prediction
+from tests.batches import read_output
 from tests.bundles import write_table_bundle
-from tests.slipway_home import Home
+from tests.slipway_home import SLIPWAY, Home
 
 NUM_ROWS = 500
 RUN = """
@@ -38,11 +37,6 @@ def table(tmp_path_factory) -> Path:
     lines[100] = "old,Rome\n"
     (root / "people.csv").write_text("age,city\n" + "".join(lines))
     return root
-
-
-def read_output(output: Path) -> pa.Table:
-    manifest = json.loads((output / "manifest.json").read_text())
-    return pa.concat_tables([pq.read_table(output / one["file"]) for one in manifest["shards"]])
 
 
 def run_pipeline(table: Path, ir: Path, output: Path, new_home) -> subprocess.CompletedProcess[str]:
@@ -89,3 +83,26 @@ def test_a_batch_that_lets_nothing_be_unreadable_says_what_is_and_ends_with_1(ta
     assert "people.csv, row 100: column age is 'old'" in done.stderr
     assert home.slipway("predict").returncode == 2
     assert home.slipway("predict", "--input", str(table / "people.csv")).returncode == 2
+
+
+def test_a_batch_that_is_killed_again_and_again_ends_with_each_sample_once(table, tmp_path, new_home) -> None:
+    home: Home = new_home()
+    options = ["--input", str(table / "people.csv"), "--model", str(table / "bundle"), "--max-unreadable", "0.01"]
+    done = home.slipway("predict", *options, "--output", str(tmp_path / "at-once"), "--shard-rows", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    output = tmp_path / "killed"
+    command = [SLIPWAY, "predict", *options, "--output", str(output), "--shard-rows", "2"]
+    for num_done in (1, 60, 120, 180, 240):
+        with subprocess.Popen(command, env=home.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+            deadline = time.monotonic() + 60
+            while len(list(output.glob("done/0*.json"))) < num_done and running.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.002)
+            running.kill()
+        assert not (output / "manifest.json").exists()
+    done = home.slipway("predict", *options, "--output", str(output), "--shard-rows", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read_output(output).equals(read_output(tmp_path / "at-once"))
+    visible = {str(path.relative_to(output)) for path in output.rglob("[!.]*") if path.is_file()}
+    assert visible == {
+        str(path.relative_to(tmp_path / "at-once")) for path in (tmp_path / "at-once").rglob("*") if path.is_file()
+    }

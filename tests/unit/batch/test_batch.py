@@ -13,50 +13,15 @@ import pytest
 from PIL import Image
 
 from slipway.batch.plan import PlanOptions, read_plan
-from slipway.batch.work import plan_batch, predict_batch, predict_shards, publish_batch
+from slipway.batch.work import plan_batch, predict_shards, publish_batch
 from slipway.engines.choice import open_engine
 from slipway.errors import BatchError
 from slipway.export.bundle import read_bundle
 from slipway.storage.objects import ObjectStorage
-from tests.bundles import write_image_bundle, write_table_bundle
+from tests.batches import read_output, run
+from tests.bundles import write_image_bundle
 
 ROWS = [("a", 41.0, "Oslo"), ("b", None, "Rome"), ("c", 7.0, None), ("d", 90.0, "Rome"), ("e", 3.5, 'quoted "x"\nline')]
-
-
-@pytest.fixture(scope="session")
-def table_bundle(tmp_path_factory):
-    root = tmp_path_factory.mktemp("table") / "bundle"
-    write_table_bundle(root)
-    return root
-
-
-@pytest.fixture(scope="session")
-def image_bundle(tmp_path_factory):
-    root = tmp_path_factory.mktemp("image") / "bundle"
-    write_image_bundle(root)
-    return root
-
-
-@pytest.fixture
-def images(tmp_path):
-    """Eleven photographs of several formats and sizes, in folders."""
-    folder = tmp_path / "images"
-    generator = np.random.default_rng(0)
-    for number in range(11):
-        path = folder / f"{'ab'[number % 2]}" / f"{number:02d}.{('png', 'jpg', 'webp')[number % 3]}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        side = 8 + number % 4
-        Image.fromarray(generator.integers(0, 256, (side, side + 2, 3), dtype=np.uint8)).save(path)
-    return folder
-
-
-def run(settings, source, output, bundle, **options):
-    return predict_batch(settings, str(source), str(output), str(bundle), PlanOptions(**options))
-
-
-def read_output(output):
-    manifest = json.loads((output / "manifest.json").read_text())
-    return pa.concat_tables([pq.read_table(output / shard["file"]) for shard in manifest["shards"]])
 
 
 def write_rows(path: Path, rows=ROWS) -> Path:
@@ -185,7 +150,7 @@ def test_concurrent_and_repeated_workers_give_one_output_each_sample_once(settin
         thread.start()
     for thread in threads:
         thread.join()
-    (tmp_path / "together" / "shards" / "000000-of-a-worker-that-was-killed.parquet").write_bytes(b"half")
+    (tmp_path / "together" / "shards" / "000000-0123456789abcdef.parquet").write_bytes(b"half")
     publish_batch(settings, output)
     first, second = (read_output(tmp_path / name) for name in ("alone", "together"))
     assert first.equals(second)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.errors import ObjectMissingError, StorageError
+from slipway.errors import ObjectChangedError, ObjectMissingError, StorageError
 from slipway.settings import load_settings
 from slipway.storage.objects import ObjectStorage
 from slipway.storage.sdk import open_client
@@ -175,3 +175,22 @@ def test_without_an_endpoint_the_error_says_what_to_set():
         ObjectStorage(load_settings({})).read_bytes("s3://bucket/key")
     with pytest.raises(StorageError, match="'minio:9000'; it begins with http://"):
         ObjectStorage(load_settings({"AWS_ENDPOINT_URL": "minio:9000"})).read_bytes("s3://bucket/key")
+
+
+def test_a_part_is_read_only_of_the_version_that_was_asked_for(place):
+    storage, folder = place
+    uri = join_uri(folder, "file")
+    storage.write_bytes(uri, b"0123456789")
+    found = storage.find_file(uri)
+    assert found is not None
+    assert storage.list_files(folder) == [found]
+    assert storage.read_part(uri, 3, 6, version=found.version) == b"345"
+    assert storage.read_part(uri, 8, 20, version=found.version) == b"89"
+    assert storage.read_part(uri, 12, 20, version=found.version) == b""
+    for content in (b"9876543210", b"01"):
+        storage.write_bytes(uri, content)
+        with pytest.raises(ObjectChangedError, match=r"file is not what it was: its version is .*, not"):
+            storage.read_part(uri, 3, 6, version=found.version)
+    storage.delete(uri)
+    with pytest.raises(ObjectMissingError):
+        storage.read_part(uri, 3, 6, version=found.version)
