@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.datasets import FEW, LARGE, SMALL, Textures, prepare, prepare_splits
 from benchmarks.figures import Figure
 from benchmarks.machine import Watch
-from benchmarks.pairs import Pair, play
+from benchmarks.pairs import Pair, play, undisturbed
 from benchmarks.ratios import ratio_figure
 from benchmarks.turns import Contestant, Turn, stock_environment
 from slipway.config import ModelConfig, TrainConfig
@@ -210,7 +210,7 @@ def _check_same_network(job: TrainingJob, parameters: int) -> None:
 
 def _rates(pairs: Sequence[Pair], rate: Callable[[Turn], float]) -> dict[str, Any]:
     """Median rates of both sides over the undisturbed pairs, over all where there is none."""
-    pairs = [pair for pair in pairs if not pair.disturbed] or pairs
+    pairs = undisturbed(pairs)
     return {
         "images_per_second": {
             "slipway": round(statistics.median(rate(pair.ours) for pair in pairs), 1),

@@ -3,7 +3,6 @@
 They are made once and kept beside Slipway's other state.
 """
 
-import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from PIL import Image
 
 from benchmarks.images import PATTERNS, render_texture
 from slipway.config import DataConfig
+from slipway.cores import count_cores
 from slipway.data.dataset import Dataset
 from slipway.data.ingest import ingest_source
 from slipway.data.manifest import SPLITS
@@ -100,7 +100,7 @@ def _render(textures: Textures, folder: Path) -> None:
     ]
     for split, pattern, _ in tasks:
         (folder / split / pattern).mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(count_cores(), mp_context=get_context("spawn")) as pool:
         for _ in pool.map(partial(_render_one, textures, folder), tasks, chunksize=100):
             pass
 

@@ -77,6 +77,11 @@ def summarise(ratios: Sequence[float], disturbed: Sequence[bool]) -> Summary:
     )
 
 
+def undisturbed(pairs: Sequence[Pair]) -> Sequence[Pair]:
+    """Those that say something of the programs; all where there is none."""
+    return [pair for pair in pairs if not pair.disturbed] or pairs
+
+
 def play(ours: Contestant, baseline: Contestant, watch: Watch, *, num_pairs: int, max_pairs: int = 0) -> Iterator[Pair]:
     """Let both take turns, whoever comes first changing from pair to pair. The first pair warms up and is not given.
 

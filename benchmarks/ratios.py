@@ -1,6 +1,5 @@
 """The figure of a comparison: how many times the baseline, over the pairs that were played."""
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from benchmarks.figures import Figure
 from benchmarks.machine import load_average
 from benchmarks.pairs import Pair, summarise
+from slipway.cores import count_cores
 
 
 def ratio_figure(
@@ -41,7 +41,7 @@ def ratio_figure(
             "foreign_share": [round(pair.foreign, 3) for pair in pairs],
             "peak_change": [round(pair.peak_change, 3) for pair in pairs],
             "load_average": round(load_average(), 2),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": count_cores(),
             "measured_at": datetime.now(UTC).isoformat(timespec="minutes"),
         },
     )

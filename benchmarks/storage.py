@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.figures import Figure
 from benchmarks.machine import Watch
-from benchmarks.pairs import Pair, play
+from benchmarks.pairs import Pair, play, undisturbed
 from benchmarks.ratios import ratio_figure
 from benchmarks.turns import Contestant, Turn, stock_environment
 from tests.servers.s3 import S3Server, start_minio
@@ -76,7 +76,7 @@ def _to_figure(pairs: Sequence[Pair], size: str, library: str, goal: float) -> F
 
 def _describe(pairs: Sequence[Pair], size: str, library: str) -> dict[str, Any]:
     """Median rates each way, and what a file cost the client's own processor time, over the undisturbed pairs."""
-    pairs = [pair for pair in pairs if not pair.disturbed] or pairs
+    pairs = undisturbed(pairs)
     count, unit = (NUM_SMALL, "files_per_second") if size == "small" else (LARGE_BYTES / 1e6, "mb_per_second")
 
     def both(measure: Callable[[Turn], float]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from threading import RLock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,21 +11,24 @@ from slipway.settings import LogFormat
 if TYPE_CHECKING:
     import structlog
 
+_importing = RLock()
+
 
 def _import_structlog() -> ModuleType:
     """At first use: with asyncio, which it needs, it takes a good part of the time in which a process starts."""
-    if (loaded := sys.modules.get("structlog")) is not None:
-        return loaded
-    # structlog imports rich for tracebacks that it is not asked for here: a third of the time that the predictor's imports take.
-    rich = sys.modules.get("rich")
-    sys.modules["rich"] = None  # type: ignore[assignment]
-    try:
-        return importlib.import_module("structlog")
-    finally:
-        if rich is None:
-            del sys.modules["rich"]
-        else:
-            sys.modules["rich"] = rich
+    with _importing:
+        if "structlog" in sys.modules:
+            return importlib.import_module("structlog")  # which waits where somebody else is about to import it
+        # structlog imports rich for tracebacks that it is not asked for here: a third of the predictor's imports' time.
+        rich = sys.modules.get("rich")
+        sys.modules["rich"] = None  # type: ignore[assignment]
+        try:
+            return importlib.import_module("structlog")
+        finally:
+            if rich is None:
+                sys.modules.pop("rich", None)
+            else:
+                sys.modules["rich"] = rich
 
 
 def configure_logging(log_format: LogFormat) -> None:

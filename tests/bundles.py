@@ -71,6 +71,39 @@ def _mean_color_model(seed: int) -> onnx.ModelProto:
     return model
 
 
+def endless_model(*, above_pixels: int) -> bytes:
+    """The model of `write_image_bundle`, which never ends its inference of images of more pixels than these."""
+    model = _mean_color_model(0)
+    number = helper.make_tensor_value_info("number", TensorProto.INT64, [])
+    goes_on = helper.make_tensor_value_info("goes_on", TensorProto.BOOL, [])
+    still_goes_on = helper.make_tensor_value_info("still_goes_on", TensorProto.BOOL, [])
+    value = helper.make_tensor_value_info("value", TensorProto.FLOAT, [])
+    next_value = helper.make_tensor_value_info("next_value", TensorProto.FLOAT, [])
+    step = [
+        helper.make_node("Identity", ["goes_on"], ["still_goes_on"]),
+        helper.make_node("Abs", ["value"], ["next_value"]),
+    ]
+    steps = helper.make_graph(step, "steps", [number, goes_on, value], [still_goes_on, next_value])
+    spinning = [
+        helper.make_node("Shape", ["image"], ["sides"], start=1, end=3),
+        helper.make_node("ReduceProd", ["sides"], ["pixels"], keepdims=0),
+        helper.make_node("Greater", ["pixels", "most_pixels"], ["is_large"]),
+        helper.make_node("Where", ["is_large", "for_ever", "once"], ["num_steps"]),
+        helper.make_node("Loop", ["num_steps", "", "nothing"], ["still_nothing"], body=steps),
+        helper.make_node("Add", ["summed", "still_nothing"], ["logits"]),
+    ]
+    numbers = {"most_pixels": np.int64(above_pixels), "for_ever": np.int64(2**62), "once": np.int64(1), "nothing": np.float32(0)}
+    graph = model.graph
+    graph.initializer.extend(numpy_helper.from_array(np.array(number), name) for name, number in numbers.items())
+    *first, product, softmax = list(graph.node)
+    product.output[0] = "summed"
+    del graph.node[:]
+    graph.node.extend([*first, product, *spinning, softmax])
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
 TABLE_CLASS_NAMES = ("no", "yes")
 TABLE_SIGNATURE = Signature(
     inputs=(

@@ -34,58 +34,58 @@ KSERVE_JSON = Side(start=servers.kserve, payload=v2_json)
 KSERVE_BINARY = Side(start=servers.kserve, payload=v2_binary)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Throughput at 16 clients against one baseline."""
+@dataclass(frozen=True)
+class Form:
+    """What the predictor is asked by."""
 
     name: str
     title: str
-    precision: str
     payload: Payload
+
+
+JPEG = Form("jpeg", "JPEG", jpeg_body)
+JSON = Form("JSON", "V2 JSON", v2_json)
+BINARY = Form("binary", "V2 binary", v2_binary)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Throughput at 16 clients against one baseline."""
+
+    form: Form
+    precision: str
     baseline: Side
+    baseline_name: str
+    baseline_title: str
     goal: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.form.name}-{self.precision}-{self.baseline_name}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.form.title}, {self.precision}, against {self.baseline_title}"
 
 
 def compare_jpeg() -> list[Comparison]:
     """JPEG files: FastAPI in each precision, then the other general servers."""
-
-    def against(name: str, title: str, baseline: Side, precision: str, goal: float) -> Comparison:
-        return Comparison(
-            name=f"jpeg-{precision}-{name}",
-            title=f"JPEG, {precision}, against {title}",
-            precision=precision,
-            payload=jpeg_body,
-            baseline=baseline,
-            goal=goal,
-        )
-
     return [
-        against("fastapi", "FastAPI + torch", FASTAPI, "int8", 8.0),
-        against("fastapi", "FastAPI + torch", FASTAPI, "bf16", 4.5),
-        against("fastapi", "FastAPI + torch", FASTAPI, "fp32", 1.0),
-        against("bentoml", "BentoML", BENTOML, "int8", 1.0),
-        against("litserve", "LitServe", LITSERVE, "int8", 1.0),
+        Comparison(JPEG, "int8", FASTAPI, "fastapi", "FastAPI + torch", 8.0),
+        Comparison(JPEG, "bf16", FASTAPI, "fastapi", "FastAPI + torch", 4.5),
+        Comparison(JPEG, "fp32", FASTAPI, "fastapi", "FastAPI + torch", 1.0),
+        Comparison(JPEG, "int8", BENTOML, "bentoml", "BentoML", 1.0),
+        Comparison(JPEG, "int8", LITSERVE, "litserve", "LitServe", 1.0),
     ]
 
 
 def compare_tensors(binary_goal: float, precision: str) -> list[Comparison]:
     """V2 JSON against V2 JSON; V2 binary against the SDK's server, which reads it too, and against MLServer, which does not."""
-
-    def against(name: str, form: str, payload: Payload, title: str, baseline: Side, goal: float) -> Comparison:
-        return Comparison(
-            name=f"{form}-{precision}-{name}",
-            title=f"V2 {form}, {precision}, against {title}",
-            precision=precision,
-            payload=payload,
-            baseline=baseline,
-            goal=goal,
-        )
-
     return [
-        against("mlserver", "JSON", v2_json, "MLServer", MLSERVER_JSON, 2.5),
-        against("kserve", "JSON", v2_json, "the KServe SDK", KSERVE_JSON, 2.5),
-        against("kserve", "binary", v2_binary, "the KServe SDK", KSERVE_BINARY, binary_goal),
-        against("mlserver", "binary", v2_binary, "MLServer's V2 JSON", MLSERVER_JSON, binary_goal),
+        Comparison(JSON, precision, MLSERVER_JSON, "mlserver", "MLServer", 2.5),
+        Comparison(JSON, precision, KSERVE_JSON, "kserve", "the KServe SDK", 2.5),
+        Comparison(BINARY, precision, KSERVE_BINARY, "kserve", "the KServe SDK", binary_goal),
+        Comparison(BINARY, precision, MLSERVER_JSON, "mlserver", "MLServer's V2 JSON", binary_goal),
     ]
 
 
@@ -93,7 +93,7 @@ def measure(comparison: Comparison, network: Network, label: str, watch: Watch, 
     """The ratio of the rates; `label` says what is served, in the figure's name and title."""
     folder = folder / f"{label}-{comparison.name}"
     folder.mkdir()
-    ours = Side(start=partial(servers.slipway, precision=comparison.precision), payload=comparison.payload)
+    ours = Side(start=partial(servers.slipway, precision=comparison.precision), payload=comparison.form.payload)
     with ExitStack() as stack:
         server, requests = stack.enter_context(serve(ours, network, folder))
         baseline, baseline_requests = stack.enter_context(serve(comparison.baseline, network, folder))

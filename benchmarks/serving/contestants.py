@@ -1,6 +1,5 @@
 """Who takes turns: a load generator pointed at a server, or the engine by itself."""
 
-import os
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.pairs import Pair
+from benchmarks.pairs import Pair, undisturbed
 from benchmarks.serving.network import Network
 from benchmarks.serving.payloads import Payload, write_requests
 from benchmarks.serving.servers import Server, Starter, run_server
 from benchmarks.turns import Contestant, stock_environment
+from slipway.cores import count_cores
 
 SECONDS = 2.0
 """Of each turn, after the warm-up."""
@@ -52,14 +52,14 @@ def engine_alone(network: Network, precision: str, folder: Path) -> Contestant:
     path = folder / "images.npy"
     np.save(path, network.images)
     command = [sys.executable, "-m", "benchmarks.serving.engine", "--bundle", str(network.bundle_dir), "--images", str(path)]
-    threads = ("--precision", precision, "--threads", str(len(os.sched_getaffinity(0))))
+    threads = ("--precision", precision, "--threads", str(count_cores()))
     how = (*threads, "--seconds", str(SECONDS), "--warm-up", str(WARM_UP_SECONDS))
     return Contestant("engine", [*command, *how], stock_environment(), folder)
 
 
 def describe_turns(pairs: Sequence[Pair], baseline: str) -> dict[str, Any]:
     """Medians of both sides over the undisturbed pairs, over all where there is none."""
-    pairs = [pair for pair in pairs if not pair.disturbed] or pairs
+    pairs = undisturbed(pairs)
     sides = {"slipway": [pair.ours.facts for pair in pairs], baseline: [pair.baseline.facts for pair in pairs]}
 
     def both(fact: str, scale: float = 1.0) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """What `python -m benchmarks` measures of the predictor, by name."""
 
-import os
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -130,7 +129,7 @@ def _tail_figure(pairs: Sequence[Pair], side: int) -> Figure:
         title=f"{side} px: JPEG, int8, p99 over p50 at {NUM_CLIENTS} clients",
         wanted=MAX_TAIL,
         higher_is_better=False,
-        details={"cores": len(os.sched_getaffinity(0))},
+        details={},
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.baselines.serving import WEIGHTS_NAME
 from benchmarks.datasets import FEW, LARGE, Textures, prepare
-from slipway.config import ExportConfig, ModelConfig, TrainConfig
+from slipway.config import ModelConfig, TrainConfig
 from slipway.data.dataset import Dataset
 from slipway.data.preprocess import IMAGE_FEATURE
 from slipway.settings import load_settings
@@ -22,8 +22,6 @@ from slipway.training.processes import training_environment
 
 _TEXTURES: dict[int, Textures] = {32: FEW, 224: LARGE}
 _EPOCHS = {32: 3, 224: 4}
-_MAX_DROP = 0.2
-"""Far more than int8 loses: the few images that judge it cannot rule out less."""
 _EXPORT_SECONDS = 1800
 NUM_IMAGES = 16
 
@@ -49,7 +47,6 @@ def prepare_network(side: int) -> Network:
         bundle_dir=folder / "bundle",
         work_dir=folder / "work",
         model=ModelConfig(architecture="resnet18"),
-        export=ExportConfig(max_drop=_MAX_DROP),
         train=TrainConfig(epochs=_EPOCHS[side], batch_size=32, learning_rate=0.02, optimizer="sgd", num_processes=1, flip=True),
     )
     _train_and_export(job)

@@ -53,8 +53,7 @@ def slipway(network: Network, _folder: Path, *, precision: str = "fp32") -> Laun
     """The predictor on all cores."""
     port = _free_port()
     where = ("--bundle", str(network.bundle_dir), "--name", MODEL, "--port", str(port))
-    how = ("--precision", precision, "--threads", str(len(os.sched_getaffinity(0))))
-    return Launch(name=f"slipway-{precision}", command=[sys.executable, "-m", "slipway.serving", *where, *how], port=port)
+    return Launch(name=f"slipway-{precision}", command=[sys.executable, "-m", "slipway.serving", *where, "--precision", precision], port=port)
 
 
 def fastapi(network: Network, _folder: Path) -> Launch:

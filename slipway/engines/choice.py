@@ -72,7 +72,9 @@ def import_library(
 
             import_openvino()
         else:
-            import slipway.engines.onnx_runtime  # noqa: F401
+            from slipway.engines.onnx_runtime import import_onnxruntime
+
+            import_onnxruntime()
 
 
 def _open_best(bundle: Bundle, precision: Precision, why: str, num_threads: int) -> Engine:
@@ -131,9 +133,9 @@ def _choose_device(device: Literal["auto"] | Device, engine: str, precision: str
     # Looking for the files first keeps ONNX Runtime, which takes a tenth of a second to import, out of most processes.
     if device == "auto" and not (_has_cuda_build() and Path("/dev/nvidiactl").exists()):
         return "cpu"
-    import onnxruntime
+    from slipway.engines.onnx_runtime import import_onnxruntime
 
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+    if "CUDAExecutionProvider" in import_onnxruntime().get_available_providers():
         return "cuda"
     if device == "cuda":
         raise ConfigError("The device is 'cuda', but ONNX Runtime is installed without CUDA here; accepted: auto, cpu.")

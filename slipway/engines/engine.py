@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from slipway.errors import RequestError
 from slipway.export.precision import Precision
-from slipway.export.signature import Signature, TensorSpec
+from slipway.export.signature import Signature, show_shape
 
 EngineName = Literal["openvino", "onnxruntime"]
 Arrays = Mapping[str, NDArray[Any]]
+"""Inputs or outputs by name."""
 _DTYPES = {"uint8": np.dtype("uint8"), "float32": np.dtype("float32"), "int64": np.dtype("int64"), "string": np.dtype(object)}
 
 
@@ -71,7 +72,7 @@ def check_inputs(signature: Signature, inputs: Arrays) -> None:
     sizes = set()
     for spec in signature.inputs:
         array = inputs.get(spec.name)
-        if array is None or array.dtype != _DTYPES[spec.dtype] or not _fits(array.shape, spec):
+        if array is None or array.dtype != _DTYPES[spec.dtype] or not spec.fits(array.shape):
             raise refuse_inputs(signature, inputs)
         sizes.add(len(array))
     if len(inputs) != len(signature.inputs) or len(sizes) != 1:
@@ -80,18 +81,6 @@ def check_inputs(signature: Signature, inputs: Arrays) -> None:
 
 def refuse_inputs(signature: Signature, inputs: Arrays, why: object = "") -> RequestError:
     """What to raise for inputs that the model does not take."""
-    accepted = ", ".join(f"{spec.name}: {spec.dtype} {_words(spec.shape)}" for spec in signature.inputs)
+    accepted = ", ".join(f"{spec.name}: {spec.dtype} {show_shape(spec.shape)}" for spec in signature.inputs)
     given = ", ".join(f"{name}: {array.dtype.name} {list(array.shape)}" for name, array in inputs.items())
     return RequestError(f"The model does not accept these inputs ({given}); accepted: {accepted}. {why}".rstrip())
-
-
-def _fits(shape: tuple[int, ...], spec: TensorSpec) -> bool:
-    return (
-        len(shape) == len(spec.shape)
-        and 0 not in shape
-        and all(stated in (None, size) for stated, size in zip(spec.shape, shape, strict=True))
-    )
-
-
-def _words(shape: tuple[int | None, ...]) -> str:
-    return "[" + ", ".join("any" if size is None else str(size) for size in shape) + "]"

@@ -87,7 +87,6 @@ def evaluate_challenger(
     history: History | None = None,
     model_name: str = "",
     lineage: Mapping[str, str] | None = None,
-    num_threads: int = 0,
 ) -> EvaluationResult:
     """Evaluate a bundle on the frozen test split, decide whether it may serve, and write results and reports.
 
@@ -101,7 +100,6 @@ def evaluate_challenger(
         history: Of the training, for the report.
         model_name: For the report's title.
         lineage: More facts for the report: run, versions, champion's version.
-        num_threads: Of the engine; 0 takes the cores that this process may use.
 
     Raises:
         BundleError: a bundle is damaged or its model cannot be loaded.
@@ -110,9 +108,9 @@ def evaluate_challenger(
     """
     dataset = Dataset.open(dataset_dir)
     bundle = read_bundle(bundle_dir)
-    challenger = evaluate_bundle(bundle, dataset, num_threads=num_threads)
+    challenger = evaluate_bundle(bundle, dataset)
     champion_bundle = read_bundle(champion_bundle_dir) if champion_bundle_dir else None
-    champion = _evaluate_champion(champion_bundle, dataset, num_threads)
+    champion = _evaluate_champion(champion_bundle, dataset)
     decision = _decide(challenger, champion_bundle, champion, policy)
     content = ReportContent(
         model_name=model_name,
@@ -157,10 +155,10 @@ def read_evaluation(output_dir: Path) -> EvaluationResult:
         raise EvaluationError(f"{output_dir} does not hold a whole evaluation ({error!r}). Evaluate the bundle again.") from None
 
 
-def _evaluate_champion(bundle: Bundle | None, dataset: Dataset, num_threads: int) -> Evaluation | None:
+def _evaluate_champion(bundle: Bundle | None, dataset: Dataset) -> Evaluation | None:
     if bundle is None or not can_answer(bundle.info, dataset):
         return None
-    return evaluate_bundle(bundle, dataset, num_threads=num_threads)
+    return evaluate_bundle(bundle, dataset)
 
 
 def _decide(challenger: Evaluation, champion_bundle: Bundle | None, champion: Evaluation | None, policy: GateConfig) -> Decision:

@@ -1,7 +1,6 @@
 """Running a bundle over a test split: outputs, scores, figures, latency."""
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slipway.cores import count_cores
 from slipway.data.dataset import Dataset
 from slipway.data.manifest import Split
 from slipway.engines.choice import open_engine
@@ -49,13 +49,12 @@ class Evaluation:
         return bool(np.isfinite(self.scores).all())
 
 
-def evaluate_bundle(bundle: Bundle, dataset: Dataset, *, num_threads: int = 0) -> Evaluation:
+def evaluate_bundle(bundle: Bundle, dataset: Dataset) -> Evaluation:
     """Run the bundle itself over the frozen test split, in the engine and precision in which it would serve here.
 
     Args:
         bundle: The model; its task, classes and inputs must be those of the data set.
         dataset: Where the test split is.
-        num_threads: Of the engine; 0 takes the cores that this process may use.
 
     Raises:
         BundleError: the model cannot be loaded, or is not what its bundle states.
@@ -64,7 +63,7 @@ def evaluate_bundle(bundle: Bundle, dataset: Dataset, *, num_threads: int = 0) -
     """
     _check_match(bundle, dataset)
     task = load_task(bundle.info.task)
-    engine = open_engine(bundle, num_threads=num_threads or _count_cores())
+    engine = open_engine(bundle, num_threads=count_cores())
     outputs = _predict_split(engine, task, dataset)
     targets = task.read_targets(dataset, SPLIT)
     class_names = bundle.info.class_names
@@ -202,10 +201,8 @@ def _iterate_batches(dataset: Dataset) -> Iterator[NDArray[np.int64]]:
 
 def _check_outputs(engine: Engine, outputs: dict[str, NDArray[Any]], num_rows: int) -> None:
     for spec in engine.signature.outputs:
-        stated = (num_rows, *spec.shape[1:])
         found = outputs[spec.name].shape
-        fits = len(found) == len(stated) and all(want in (None, have) for want, have in zip(stated, found, strict=True))
-        if not fits:
+        if not spec.fits(found) or found[0] != num_rows:
             raise EvaluationError(
                 f"The model's output {spec.name!r} has the shape {list(found)} for {num_rows} samples; its bundle states "
                 f"{list(spec.shape)}. Export the model again."
@@ -218,7 +215,3 @@ def _find_finite_rows(outputs: dict[str, NDArray[Any]], num_rows: int) -> NDArra
         if array.dtype.kind == "f":
             finite &= np.isfinite(array.reshape(num_rows, -1)).all(axis=1)
     return finite
-
-
-def _count_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,8 +11,15 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import onnx
 
-QUANTISED_OPERATORS = ("Conv", "Gemm", "MatMul", "Add", "MaxPool", "GlobalAveragePool", "ReduceMean")
-"""The expensive ones, and what lies between them, so that numbers need not become floats in between."""
+QUANTISED_OPERATORS = ("Conv", "Gemm", "MatMul", "Add", "Relu", "MaxPool", "GlobalAveragePool", "ReduceMean")
+"""The expensive ones, and what lies between them, so that numbers need not become floats in between.
+
+With Relu among them what stands before one is rounded once, to the range behind it; else twice, and first over a range whose
+negative part is thrown away.
+"""
+FLOAT_RESULTS = ("Gemm", "MatMul")
+"""Whose results stay floats unless the next operator rounds them: a network's last scores, else cut off where the largest of the
+calibration ended."""
 
 
 def quantize_graph(graph: "onnx.ModelProto", calibration: Sequence[Mapping[str, NDArray[Any]]]) -> "onnx.ModelProto":
@@ -49,7 +56,11 @@ def quantize_graph(graph: "onnx.ModelProto", calibration: Sequence[Mapping[str, 
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
+            extra_options={
+                "ActivationSymmetric": False,
+                "WeightSymmetric": True,
+                "OpTypesToExcludeOutputQuantization": list(FLOAT_RESULTS),
+            },
         )
         return onnx.load(quantised)
 

@@ -1,7 +1,7 @@
 """Whether a network may be served in fewer bits: what it loses on the validation split, and what it gains in speed."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from slipway.config import ExportConfig
 from slipway.data.dataset import Dataset
 from slipway.engines.choice import SMALL_MACS
-from slipway.engines.engine import Engine
+from slipway.engines.engine import Arrays, Engine
 from slipway.engines.onnx_runtime import OnnxRuntimeEngine
 from slipway.engines.openvino import OpenVinoEngine, import_openvino
 from slipway.engines.processor import computes_natively, needed_flags
@@ -34,8 +34,6 @@ _MARGIN = 3.0
 """Of the tolerance over the largest difference seen."""
 _ABSOLUTE = 1e-3
 _LEAST_RELATIVE = 0.05
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)

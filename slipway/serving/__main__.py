@@ -1,6 +1,7 @@
 """`python -m slipway.serving`: the predictor."""
 
 import sys
+from contextlib import closing
 
 from slipway.errors import ConfigError, SlipwayError
 from slipway.log import configure_logging
@@ -23,13 +24,14 @@ def main() -> int:
 
         seconds = sys.getswitchinterval()
         sys.setswitchinterval(_START_SWITCH_SECONDS)
-        loading = Loading(Loader(options, settings))
-        loading.wait_for_imports()  # the rest goes on while the server is imported
-        sys.setswitchinterval(seconds)
-        configure_logging(settings.log_format)
-        from slipway.serving.process.server import run_server
+        with closing(Loader(options, settings)) as loader:
+            loading = Loading(loader)
+            loading.wait_for_imports()  # the rest goes on while the server is imported
+            sys.setswitchinterval(seconds)
+            configure_logging(settings.log_format)
+            from slipway.serving.process.server import run_server
 
-        run_server(options, settings, loading=loading)
+            run_server(options, settings, loading=loading)
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -9,8 +9,27 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from slipway.serving.inference.model import LoadedModel
 
+MAX_DEADLINE_SECONDS = 86_400
+"""That a client may state."""
 Wire = Literal["v1", "v2", "v2-binary", "image", "grpc"]
 """The form that a request came in."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TracePlace:
+    """Where a request stands in a trace (W3C Trace Context)."""
+
+    trace_id: int
+    span_id: int
+    """Of the request itself."""
+    parent_id: int | None
+    """Of the client's span; None where the trace begins here."""
+    is_sampled: bool
+
+    @property
+    def traceparent(self) -> str:
+        """The header that says so."""
+        return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.is_sampled:02x}"
 
 
 @dataclass(kw_only=True)
@@ -24,6 +43,8 @@ class Exchange:
     """`time.perf_counter()` when the request's head was there."""
     deadline: float | None = None
     """`time.perf_counter()` after which nobody waits for the answer; None for no such time."""
+    is_deadline_stated: bool = False
+    """Whether it is the client's own; else it is what the server allows a request that states none."""
     num_samples: int = 0
     decode_seconds: float = 0.0
     """From a body to arrays."""
@@ -39,8 +60,15 @@ class Exchange:
     """Of HTTP; gRPC's codes are given as their HTTP counterparts."""
     traceparent: str = ""
     """W3C trace context of the client; "" for none."""
-    trace: str = ""
-    """W3C trace context of this request itself, for the answer's `traceparent`; "" where nothing is traced."""
+    trace: TracePlace | None = None
+    """None where nothing is traced."""
+
+    def limit_to(self, seconds: float) -> None:
+        """Take in that the client waits for so long. It may state that in several places: the shortest time counts."""
+        deadline = self.received_at + seconds
+        if self.deadline is None or not self.is_deadline_stated or deadline < self.deadline:
+            self.deadline = deadline
+        self.is_deadline_stated = True
 
 
 class Observer(Protocol):

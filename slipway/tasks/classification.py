@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from slipway.data.dataset import Column, Dataset
 from slipway.data.manifest import LABEL_COLUMN, PROBABILITIES, Manifest, Split
+from slipway.engines.engine import Arrays
 from slipway.export.signature import TensorSpec
 from slipway.tasks.classification_metrics import FIGURES, break_down_classes, compute_figures
-from slipway.tasks.task import Answer, Arrays, Breakdown, Figure, Plot, PrimaryMetric, WrongSample
+from slipway.tasks.task import Answer, Breakdown, Figure, Plot, PrimaryMetric, WrongSample
 
 OUTPUT = PROBABILITIES
 """Name of the bundle's output: float32 [samples, classes], rows adding up to 1."""

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from slipway.data.dataset import Dataset
 from slipway.data.manifest import Manifest, Split
+from slipway.engines.engine import Arrays
 from slipway.export.signature import Signature
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)

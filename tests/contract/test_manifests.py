@@ -10,6 +10,8 @@ import yaml
 from images.build import IMAGES, REGISTRY
 from pipelines.images import choose_images
 from pipelines.resources import CONFIG_KEYS, CONFIG_MAP, SECRET, SECRET_KEYS
+from slipway.serving.process.options import load_options
+from slipway.settings import load_settings
 from slipway.storage.buckets import BucketSpec
 from tests.contract.pod_rules import Pods, find_images, find_pods, unbounded, violations
 from tests.contract.tools import MANIFESTS, ROOT, Manifest, build, build_with, gather_schemas, validate
@@ -304,6 +306,22 @@ def test_a_predictor_drains_and_has_the_time_for_it():
     grace = yaml.safe_load((ROOT / "kserve" / "inference-service.yaml").read_text())["spec"]["predictor"]
     assert readiness["periodSeconds"] * readiness["failureThreshold"] < drain
     assert drain + 30 < grace["terminationGracePeriodSeconds"]
+
+
+def test_predictors_answer_over_grpc_where_the_component_says_so(tmp_path):
+    """At a port of its own after HTTP's: KServe makes the first one port 80 of the Service."""
+    built = build_with(MANIFESTS, tmp_path, "grpc")
+    assert validate(built, gather_schemas(tmp_path / "schemas")) == []
+    for manifests, protocols, ports in (
+        (build(MANIFESTS), ["v1", "v2"], [("http", 8080)]),
+        (built, ["v1", "v2", "grpc-v2"], [("http", 8080), ("h2c", 8081)]),
+    ):
+        runtime = named(manifests, "ServingRuntime", "slipway")["spec"]
+        (container,) = runtime["containers"]
+        options = load_options([one.replace("{{.Name}}", "model") for one in container["args"]], load_settings({}))
+        assert runtime["protocolVersions"] == protocols
+        assert [(port["name"], port["containerPort"]) for port in container["ports"]] == ports
+        assert [port for port in (options.port, options.grpc_port) if port > 0] == [port for _, port in ports]
 
 
 def test_the_production_overlay_has_no_store_of_its_own():

@@ -91,6 +91,14 @@ def test_external_stores_are_reached_and_nothing_else_is_opened():
     }
 
 
+def test_clients_alone_ask_predictors_over_grpc_where_the_component_says_so(tmp_path):
+    places, opened = endpoints("base"), build_with(MANIFESTS, tmp_path, "grpc")
+    for manifests, expected in ((build(MANIFESTS), set()), (opened, {"client", "kubeflow-task"})):
+        policies = find_policies(manifests)
+        found = {source for source in ENDPOINTS if is_let_through(policies, places[source], places["predictor"], 8081)}
+        assert found == expected
+
+
 def test_seaweedfs_is_reached_as_minio_is(tmp_path):
     swapped = build_with(MANIFESTS, tmp_path, "seaweedfs")
     (store,) = [pods for pods in find_pods(swapped) if pods.owner == "StatefulSet/seaweedfs"]

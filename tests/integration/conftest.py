@@ -14,7 +14,7 @@ from slipway.settings import load_settings
 from tests.integration.cluster import KubectlError, LiveCluster
 from tests.integration.diagnosis import describe_namespace
 from tests.integration.kfp_run import built_images
-from tests.integration.namespaces import own_selector, remove_leftovers
+from tests.integration.namespaces import make_namespace, own_label, own_selector, remove_leftovers
 from tests.integration.platform import Platform, installed_platform
 from tests.integration.tenants import Tenant, tenant_namespace
 
@@ -76,6 +76,14 @@ def images(cluster: LiveCluster) -> Mapping[str, str]:
 
 
 @pytest.fixture(scope="session")
+def predictor_image(cluster: LiveCluster) -> str:
+    """The predictor's alone, for tests that need no other."""
+    from tests.integration.images import ensure_image
+
+    return ensure_image(cluster, "predictor")
+
+
+@pytest.fixture(scope="session")
 def kserve(cluster: LiveCluster, images: Mapping[str, str]) -> Iterator[None]:
     """Something that turns InferenceServices into Deployments: the real controller where there is one, else the stand-in."""
     from tests.kserve_standin import serve_kserve
@@ -103,6 +111,17 @@ def platform(
 def _new_name(request: pytest.FixtureRequest) -> str:
     words = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_"))
     return f"t-{words[:30].strip('-')}-{uuid.uuid4().hex[:5]}"
+
+
+@pytest.fixture
+def bare_namespace(cluster: LiveCluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A fresh namespace that has nothing in it, and needs no platform."""
+    name = _new_name(request)
+    make_namespace(cluster, name, own_label())
+    request.config.stash[_NAMESPACES].append(name)
+    yield name
+    request.config.stash[_NAMESPACES].remove(name)
+    cluster.begin_deleting(name)
 
 
 @pytest.fixture

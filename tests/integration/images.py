@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,15 @@ class Loading:
 def ensure_images(cluster: LiveCluster) -> Mapping[str, str]:
     """Build what is missing, hand all to the cluster, and return the tag of each image by its name."""
     return _provide(cluster.kubectl("config", "current-context").strip())
+
+
+def ensure_image(cluster: LiveCluster, folder: str) -> str:
+    """Build the one of images/`folder` if it is missing, hand it to the cluster, and return its reference."""
+    loading = _find_loading(cluster.kubectl("config", "current-context").strip())
+    with _one_at_a_time():
+        ((name, tag),) = _build_missing(loading, (folder,)).items()
+        _load(loading, [f"{name}:{tag}"])
+    return f"{name}:{tag}"
 
 
 def choose_loading(context: str, environ: Mapping[str, str]) -> Loading:
@@ -92,20 +101,32 @@ def _files(source: Path) -> list[Path]:
 
 
 def _provide(context: str) -> dict[str, str]:
-    loading = choose_loading(context, os.environ)  # noqa: TID251 - which cluster and which tool is the environment's to say
+    loading = _find_loading(context)
     with _one_at_a_time():
-        if loading.base_image:
-            subprocess.run(loading.base_image, check=True, stdout=sys.stderr, timeout=_LOAD_SECONDS)
-        with _snapshot() as checkout:
-            tags = {f"{REGISTRY}/{IMAGES[folder]}": _build_unless_there(folder, checkout, loading.tool) for folder in IMAGES}
+        tags = _build_missing(loading, tuple(IMAGES))
         if not loading.has_registries:
             versions = _public_versions()
             for folder, name in STAND_INS.items():
                 provide_stand_in(folder, versions[name], tool=loading.tool)
                 tags[name] = versions[name]
-        references = [f"{name}:{tag}" for name, tag in tags.items()]
-        subprocess.run([*loading.command, *references], check=True, stdout=sys.stderr, timeout=_LOAD_SECONDS)
+        _load(loading, [f"{name}:{tag}" for name, tag in tags.items()])
     return tags
+
+
+def _find_loading(context: str) -> Loading:
+    return choose_loading(context, os.environ)  # noqa: TID251 - which cluster and which tool is the environment's to say
+
+
+def _build_missing(loading: Loading, folders: Sequence[str]) -> dict[str, str]:
+    """The tag of each image by its name."""
+    if loading.base_image:
+        subprocess.run(loading.base_image, check=True, stdout=sys.stderr, timeout=_LOAD_SECONDS)
+    with _snapshot() as checkout:
+        return {f"{REGISTRY}/{IMAGES[folder]}": _build_unless_there(folder, checkout, loading.tool) for folder in folders}
+
+
+def _load(loading: Loading, references: Sequence[str]) -> None:
+    subprocess.run([*loading.command, *references], check=True, stdout=sys.stderr, timeout=_LOAD_SECONDS)
 
 
 def _build_unless_there(folder: str, checkout: Path, tool: str) -> str:

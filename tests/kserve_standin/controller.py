@@ -67,7 +67,7 @@ class Controller:
         names = [reference.name for reference in account.secrets or []]
         secrets = {name: self._cluster.core.read_namespaced_secret(name, namespace) for name in names}
         wanted = build_deployment(service, runtime, account, secrets, self._image)
-        deployment = self._write_workload(service, wanted)
+        deployment = self._write_workload(service, runtime, wanted)
         selector = f"{SERVICE_LABEL}={metadata['name']}"
         pods = self._cluster.core.list_namespaced_pod(namespace, label_selector=selector).items
         self._write_status(service, status_of(service, deployment, pods))
@@ -83,14 +83,14 @@ class Controller:
             raise
         return found
 
-    def _write_workload(self, service: Manifest, wanted: Manifest) -> Any:
+    def _write_workload(self, service: Manifest, runtime: Manifest, wanted: Manifest) -> Any:
         name, namespace = predictor_name(service), service["metadata"]["namespace"]
         try:
             current = self._cluster.apps.read_namespaced_deployment(name, namespace)
         except ApiException as error:
             if error.status != _NOT_FOUND:
                 raise
-            self._create_service(service)
+            self._create_service(service, runtime)
             return self._cluster.apps.create_namespaced_deployment(namespace, wanted)
         if current.metadata.deletion_timestamp is not None:
             return current
@@ -99,9 +99,9 @@ class Controller:
         wanted["metadata"]["resourceVersion"] = current.metadata.resource_version
         return self._cluster.apps.replace_namespaced_deployment(name, namespace, wanted)
 
-    def _create_service(self, service: Manifest) -> None:
+    def _create_service(self, service: Manifest, runtime: Manifest) -> None:
         try:
-            self._cluster.core.create_namespaced_service(service["metadata"]["namespace"], build_service(service))
+            self._cluster.core.create_namespaced_service(service["metadata"]["namespace"], build_service(service, runtime))
         except ApiException as error:
             if error.status not in _HARMLESS:
                 raise

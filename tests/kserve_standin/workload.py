@@ -74,9 +74,11 @@ def build_deployment(service: Manifest, runtime: Manifest, account: Any, secrets
     }
 
 
-def build_service(service: Manifest) -> Manifest:
-    """The Service in front of the Deployment."""
+def build_service(service: Manifest, runtime: Manifest) -> Manifest:
+    """The Service in front of the Deployment: the container's first port as 80, each further one under its own number."""
     name = predictor_name(service)
+    first, *further = runtime["spec"]["containers"][0]["ports"]
+    numbered = [(80, first), *((port["containerPort"], port) for port in further)]
     labels = {"app": f"isvc.{name}", "component": "predictor", SERVICE_LABEL: service["metadata"]["name"]}
     return {
         "apiVersion": "v1",
@@ -84,7 +86,10 @@ def build_service(service: Manifest) -> Manifest:
         "metadata": _owned(service, name, labels),
         "spec": {
             "selector": {"app": labels["app"]},
-            "ports": [{"name": name[:15].strip("-"), "port": 80, "targetPort": 8080, "protocol": "TCP"}],
+            "ports": [
+                {"name": port["name"], "port": number, "targetPort": port["containerPort"], "protocol": port["protocol"]}
+                for number, port in numbered
+            ],
         },
     }
 

@@ -24,6 +24,15 @@ class Sent:
     body: bytes
 
 
+@dataclass(frozen=True)
+class RawSent:
+    """Bytes as they go out."""
+
+    data: bytes
+    leaves: bool
+    """The client closes its sending side behind them: whatever it has asked may go unanswered (docs/predictor.md, Life)."""
+
+
 def make_valid_requests(name: str, *, takes_images: bool) -> list[Sent]:
     """One request in every form that the predictor reads."""
     v1, v2 = f"/v1/models/{name}:predict", f"/v2/models/{name}/infer"
@@ -249,7 +258,7 @@ def mutated_requests(draw: st.DrawFn, valid: list[Sent]) -> Sent:
     return replace(sent, method=draw(_METHODS), path=draw(_PATHS | st.just(sent.path)))
 
 
-def raw_requests(valid: list[Sent]) -> st.SearchStrategy[bytes]:
+def raw_requests(valid: list[Sent]) -> st.SearchStrategy[RawSent]:
     """A valid request as it goes over the wire with something changed anywhere, or no request at all."""
     heads = [
         f"{sent.method} {sent.path} HTTP/1.1\r\nhost: a\r\n".encode()
@@ -258,4 +267,5 @@ def raw_requests(valid: list[Sent]) -> st.SearchStrategy[bytes]:
         + sent.body
         for sent in valid
     ]
-    return st.sampled_from(heads).flatmap(_mutated_bytes) | st.binary(max_size=200)
+    data = st.sampled_from(heads).flatmap(_mutated_bytes) | st.binary(max_size=200)
+    return st.builds(RawSent, data=data, leaves=st.sampled_from((False, False, False, True)))

@@ -38,6 +38,12 @@ class Predictor:
         return int(self.url.rpartition(":")[2])
 
     @property
+    def grpc_port(self) -> int:
+        """Of gRPC, where it was asked for."""
+        port: int = json.loads((self.log_path.parent / "port.json").read_text())["grpc_port"]
+        return port
+
+    @property
     def log(self) -> str:
         """What it has written to standard error so far."""
         return self.log_path.read_text(errors="replace")

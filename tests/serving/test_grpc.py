@@ -29,7 +29,6 @@ from slipway.serving.grpc.messages import (
 )
 from tests.bundles import write_table_bundle
 from tests.servers.certificates import issue_certificate
-from tests.serving.predictor import Predictor
 
 INFERENCE = "/inference.GRPCInferenceService/"
 TOKEN = "a-token-of-more-than-16-characters"
@@ -59,10 +58,6 @@ print(json.dumps({
 """
 
 
-def grpc_port(predictor: Predictor) -> int:
-    return json.loads((predictor.log_path.parent / "port.json").read_text())["grpc_port"]
-
-
 @pytest.fixture(scope="module")
 def predictor(start_for_module, image_bundle):
     return start_for_module(image_bundle.root, "--grpc-port", "0", "--max-body-bytes", "1000000")
@@ -70,7 +65,7 @@ def predictor(start_for_module, image_bundle):
 
 @pytest.fixture(scope="module")
 def channel(predictor):
-    with grpc.insecure_channel(f"127.0.0.1:{grpc_port(predictor)}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{predictor.grpc_port}") as channel:
         yield channel
 
 
@@ -122,7 +117,7 @@ def test_the_official_kserve_client_gets_what_rest_answers(predictor, example):
     pixels, expected = example
 
     async def ask() -> list[Any]:
-        async with InferenceGRPCClient(f"127.0.0.1:{grpc_port(predictor)}") as client:
+        async with InferenceGRPCClient(f"127.0.0.1:{predictor.grpc_port}") as client:
             assert await client.is_server_live()
             assert await client.is_server_ready()
             assert await client.is_model_ready("model")
@@ -143,7 +138,7 @@ def test_tritons_client_gets_answers_classes_and_refusals(predictor, example, tm
     np.save(tmp_path / "pixels.npy", pixels)
     # in a process of its own: its messages and those of kserve cannot be in one
     told = subprocess.run(
-        [sys.executable, "-c", TRITON_SCRIPT, str(grpc_port(predictor)), str(tmp_path / "pixels.npy")],
+        [sys.executable, "-c", TRITON_SCRIPT, str(predictor.grpc_port), str(tmp_path / "pixels.npy")],
         capture_output=True, check=True, timeout=60,
     ).stdout  # fmt: skip
     answer = json.loads(told)
@@ -209,7 +204,7 @@ def test_the_sentence_is_the_one_that_rest_says(predictor, channel):
 def test_too_large_a_message_is_refused_unread_also_where_it_is_packed(predictor):
     large = image_request(np.zeros((1, 700, 700, 3), np.uint8))
     for packing in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
-        with grpc.insecure_channel(f"127.0.0.1:{grpc_port(predictor)}", compression=packing) as channel:
+        with grpc.insecure_channel(f"127.0.0.1:{predictor.grpc_port}", compression=packing) as channel:
             code, _ = refusal(channel, "ModelInfer", large)
             assert code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNIMPLEMENTED)
             assert call(channel, "ServerReady", answer_type=ServerReadyResponse).ready
@@ -218,6 +213,18 @@ def test_too_large_a_message_is_refused_unread_also_where_it_is_packed(predictor
 def test_a_deadline_that_has_passed_is_said(channel, example):
     code, _ = refusal(channel, "ModelInfer", image_request(example[0]), timeout=1e-6)
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_the_parameter_timeout_is_a_deadline_too(channel, example):
+    request = image_request(example[0])
+    request.parameters["timeout"].int64_param = 1
+    assert refusal(channel, "ModelInfer", request)[0] == grpc.StatusCode.DEADLINE_EXCEEDED
+    request.parameters["timeout"].int64_param = 30_000_000
+    assert call(channel, "ModelInfer", request, ModelInferResponse).model_name == "model"
+    assert refusal(channel, "ModelInfer", request, timeout=1e-6)[0] == grpc.StatusCode.DEADLINE_EXCEEDED
+    request.parameters["timeout"].string_param = "1"
+    code, sentence = refusal(channel, "ModelInfer", request)
+    assert (code, "parameters.timeout is '1'" in sentence) == (grpc.StatusCode.INVALID_ARGUMENT, True)
 
 
 def test_request_id_and_version_stand_beside_the_answer(channel, example):
@@ -286,7 +293,7 @@ def test_whatever_a_well_formed_request_says_the_answer_is_never_a_failure_of_th
 def test_only_who_has_the_token_may_ask_but_everybody_may_probe(start, image_bundle, monkeypatch, example):
     monkeypatch.setenv("SLIPWAY_SERVING_TOKEN", TOKEN)
     guarded = start(image_bundle.root, "--grpc-port", "0")
-    with grpc.insecure_channel(f"127.0.0.1:{grpc_port(guarded)}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{guarded.grpc_port}") as channel:
         request = image_request(example[0])
         assert refusal(channel, "ModelInfer", request)[0] == grpc.StatusCode.UNAUTHENTICATED
         wrong = (("authorization", f"Bearer {TOKEN}s"),)
@@ -294,12 +301,16 @@ def test_only_who_has_the_token_may_ask_but_everybody_may_probe(start, image_bun
         right = (("authorization", f"Bearer {TOKEN}"),)
         assert call(channel, "ModelInfer", request, ModelInferResponse, metadata=right).model_name == "model"
         assert call(channel, "ServerReady", answer_type=ServerReadyResponse).ready
+        code, sentence = refusal(channel, "ModelReady", ModelReadyRequest(name="other"))
+        assert code == grpc.StatusCode.NOT_FOUND
+        assert sentence.startswith("Model 'other' is not served here; ")
+        assert "model" not in sentence
         assert call(channel, "/grpc.health.v1.Health/Check", b"", HealthCheckResponse).status == 1
 
 
 def test_a_draining_server_is_not_ready_answers_on_and_ends_in_time(start, image_bundle, example):
     draining = start(image_bundle.root, "--grpc-port", "0", "--drain-seconds", "1.5")
-    with grpc.insecure_channel(f"127.0.0.1:{grpc_port(draining)}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{draining.grpc_port}") as channel:
         assert call(channel, "ServerReady", answer_type=ServerReadyResponse).ready
         draining.terminate()
         deadline = time.monotonic() + WAIT_SECONDS
@@ -314,7 +325,7 @@ def test_a_draining_server_is_not_ready_answers_on_and_ends_in_time(start, image
 
 def test_a_taken_port_is_said_at_the_start(start, image_bundle, predictor):
     with pytest.raises(AssertionError, match=r"for gRPC. Choose another --grpc-port"):
-        start(image_bundle.root, "--grpc-port", str(grpc_port(predictor)))
+        start(image_bundle.root, "--grpc-port", str(predictor.grpc_port))
 
 
 def test_over_tls_the_client_must_show_a_certificate_where_an_authority_is_named(start, image_bundle, example, tmp_path):
@@ -324,7 +335,7 @@ def test_over_tls_the_client_must_show_a_certificate_where_an_authority_is_named
     files = ("--tls-certificate", str(tmp_path / "tls.crt"), "--tls-key", str(tmp_path / "tls.key"))
     request = image_request(example[0])
     for arguments, needs_certificate in ((files, False), ((*files, "--tls-client-ca", str(tmp_path / "ca.crt")), True)):
-        address = f"127.0.0.1:{grpc_port(start(image_bundle.root, '--grpc-port', '0', *arguments))}"
+        address = f"127.0.0.1:{start(image_bundle.root, '--grpc-port', '0', *arguments).grpc_port}"
         shown = grpc.ssl_channel_credentials(server.authority, server.private_key, server.certificate)
         with grpc.secure_channel(address, shown) as channel:
             assert call(channel, "ModelInfer", request, ModelInferResponse).model_name == "model"
@@ -341,7 +352,7 @@ def test_strings_and_missing_numbers_go_through_both_forms(start, tmp_path):
     write_table_bundle(tmp_path / "bundle")
     bundle = read_bundle(tmp_path / "bundle")
     table = start(bundle.root, "--grpc-port", "0", name="towns")
-    with grpc.insecure_channel(f"127.0.0.1:{grpc_port(table)}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{table.grpc_port}") as channel:
         for golden in bundle.golden:
             for raw in (True, False):
                 answer = call(channel, "ModelInfer", table_request(bundle, golden.inputs, raw=raw), ModelInferResponse)

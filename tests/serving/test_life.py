@@ -20,7 +20,7 @@ from slipway.export.bundle import INFO_NAME
 from slipway.serving.record import write_pointer
 from slipway.settings import child_environment
 from slipway.storage.objects import ObjectStorage
-from tests.bundles import served_record, write_image_bundle
+from tests.bundles import endless_model, served_record, write_image_bundle
 from tests.serving.conftest import StartPredictor
 from tests.serving.predictor import Predictor
 
@@ -92,6 +92,39 @@ def test_the_grace_is_kept_whatever_clients_do(start: StartPredictor, image_bund
         half_head.sendall(b"GET / HTTP/1.1\r\nX: ")
         predictor.terminate()
         assert predictor.wait(10) == 0
+    assert "Traceback" not in predictor.log
+
+
+@pytest.mark.parametrize("begin_to_end", [Predictor.terminate, lambda predictor: predictor.process.stdin.close()])
+def test_the_grace_is_kept_whatever_the_model_is_at(start: StartPredictor, image_bundle, tmp_path, begin_to_end):
+    write_image_bundle(tmp_path / "endless", golden_from=image_bundle.root, model_bytes=endless_model(above_pixels=100))
+    predictor = start(tmp_path / "endless", "--engine", "onnxruntime", "--grace-seconds", "0.5", "--until-stdin-closes")
+    body, deadline = make_body(side=20), time.monotonic() + PATIENCE_SECONDS
+    with connect(predictor) as asking, httpx.Client(headers={"x-timeout-seconds": "0.5"}) as client:
+        asking.sendall(f"{INFER}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        while (
+            client.post(predictor.infer_url, content=make_body()).status_code != 504
+        ):  # it waits for the model, which is at work
+            assert time.monotonic() < deadline
+        begin_to_end(predictor)
+        assert predictor.wait(20) == 0
+    assert "grace_is_over" in predictor.log
+    assert "Traceback" not in predictor.log
+
+
+def test_the_end_waits_for_no_version_that_is_being_loaded(start: StartPredictor, image_bundle, tmp_path):
+    write_image_bundle(tmp_path / "endless", golden_from=image_bundle.root, model_bytes=endless_model(above_pixels=0))
+    pointer = tmp_path / "current.json"
+    write_pointer(pointer, served_record(image_bundle.root, "1", model_name="model"))
+    predictor = start(None, "--pointer", str(pointer), "--engine", "onnxruntime", "--grace-seconds", "600")
+    before, deadline = _cpu_seconds(predictor.pid), time.monotonic() + PATIENCE_SECONDS
+    write_pointer(pointer, served_record(tmp_path / "endless", "2", model_name="model"))
+    while _cpu_seconds(predictor.pid) < before + 1:  # its golden examples have begun
+        assert httpx.post(predictor.infer_url, content=make_body()).headers["x-model-version"] == "1"
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    predictor.terminate()
+    assert predictor.wait(20) == 0
     assert "Traceback" not in predictor.log
 
 
@@ -229,6 +262,24 @@ def test_a_bundle_is_served_from_s3_and_its_copy_goes_with_the_process(start: St
     assert list(scratch.iterdir()) == []
 
 
+def test_a_signal_while_a_bundle_is_copied_leaves_nothing_behind(tmp_path):
+    environment = {**child_environment(), "TMPDIR": str(tmp_path), "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    with socket.create_server(("127.0.0.1", 0)) as never_answers:
+        environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{never_answers.getsockname()[1]}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "slipway.serving", "--bundle", "s3://bucket/one", "--name", "m", "--port", "0"],
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+        never_answers.settimeout(PATIENCE_SECONDS)
+        with never_answers.accept()[0]:
+            assert len(list(tmp_path.iterdir())) == 1
+            process.terminate()
+            _, told = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, told) == (0, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_bundle_in_s3_that_is_unfinished_altered_or_not_there_is_said_in_one_line(image_bundle, minio):
     storage, bucket = ObjectStorage(minio.settings()), minio.make_bucket()
     environment = {**child_environment(), **minio.environment}
@@ -283,6 +334,11 @@ def _catches(pid: int, number: int) -> bool:
         return False
     (caught,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")]
     return bool(int(caught, 16) & (1 << (signal.SIGTERM - 1)))
+
+
+def _cpu_seconds(pid: int) -> float:
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _refuses(port: int) -> bool:

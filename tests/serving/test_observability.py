@@ -38,9 +38,9 @@ def ask(predictor, bundle, level=9, num_samples=1, **headers):
     return httpx.post(predictor.infer_url, content=write_request(images, bundle.info.signature), headers=headers)
 
 
-def wait_for_lines(predictor, num_lines):
+def wait_for_lines(predictor, num_lines, event="request"):
     deadline = time.monotonic() + 20
-    while len(found := [line for line in map(json.loads, predictor.log.splitlines()) if line["event"] == "request"]) < num_lines:
+    while len(found := [line for line in map(json.loads, predictor.log.splitlines()) if line["event"] == event]) < num_lines:
         assert time.monotonic() < deadline, predictor.log
         time.sleep(0.02)
     return found
@@ -135,6 +135,15 @@ def test_the_access_log_tells_failures_always_and_holds_neither_body_nor_token(s
     assert lines["well"]["inference_ms"] > 0
     for secret in ("a-secret-token-for-tests", "what-was-sent", "137"):
         assert secret not in "".join(map(json.dumps, lines.values()))
+
+
+def test_the_access_log_tells_who_came_with_a_wrong_token_but_not_the_token(start, image_bundle):
+    environment = child_environment(SLIPWAY_SERVING_TOKEN="a-secret-token-for-tests", SLIPWAY_LOG_FORMAT="json")
+    predictor = start(image_bundle.root, "--access-log", "0.01", environment=environment)
+    assert ask(predictor, image_bundle, authorization="Bearer a-guess-at-the-token").status_code == 401
+    (line,) = wait_for_lines(predictor, 1, event="request_refused")
+    assert (line["status"], line["address"]) == (401, "127.0.0.1")
+    assert "a-guess" not in predictor.log
 
 
 def test_a_request_is_traced_from_its_client_through_decoding_waiting_and_inference(start, image_bundle):

@@ -1,6 +1,7 @@
 """Who is let in, over which wire, and what an answer gives away."""
 
 import ast
+import asyncio
 import os
 import shutil
 import ssl
@@ -74,16 +75,23 @@ def test_each_of_the_tokens_is_accepted(guarded):
         assert httpx.get(f"{guarded.url}/v2/models", headers={"authorization": f"bearer  {token}"}).status_code == 200
 
 
-def test_a_browser_may_ask_without_a_token_whether_a_page_may_ask(start: StartPredictor, image_bundle):
-    origin = "https://shop.example"
-    environment = child_environment(SLIPWAY_SERVING_TOKEN=FIRST, SLIPWAY_SERVING_CORS_ORIGINS=origin)
-    predictor = start(image_bundle.root, environment=environment)
-    asked = {"origin": origin, "access-control-request-method": "POST", "access-control-request-headers": "authorization"}
-    answer = httpx.options(predictor.infer_url, headers=asked)
-    assert answer.status_code in (200, 204)
-    assert answer.headers["access-control-allow-origin"] == origin
-    assert "authorization" in answer.headers["access-control-allow-headers"].lower()
-    assert httpx.post(predictor.infer_url, headers={"origin": origin}, json={}).status_code == 401
+def test_a_probe_for_another_model_is_not_told_which_one_is_served(guarded):
+    accepted = "is not served here; accepted: the name and the version that this server was started with."
+    for path, asked in (
+        ("/v2/models/other/ready", "Model 'other'"),
+        ("/v2/models/other/versions/8/ready", "Version '8' of 'other'"),
+        ("/v2/models/model/versions/8/ready", "Version '8' of 'model'"),
+    ):
+        answer = httpx.get(guarded.url + path)
+        assert (answer.status_code, answer.json()["error"]) == (404, f"{asked} {accepted}")
+    told = httpx.get(f"{guarded.url}/v2/models/other", headers=bearer(FIRST)).json()["error"]
+    assert told == "Model 'other' is not served here; accepted: model."
+
+
+def test_the_methods_of_a_path_are_told_to_those_who_may_ask(guarded):
+    assert httpx.options(guarded.infer_url).status_code == 401
+    answer = httpx.options(guarded.infer_url, headers=bearer(FIRST))
+    assert (answer.status_code, answer.headers["allow"]) == (204, "POST, OPTIONS")
 
 
 def test_our_own_client_shows_its_token(guarded, tmp_path):
@@ -141,6 +149,27 @@ def test_tokens_are_exchanged_while_the_server_runs(start: StartPredictor, image
     assert (status(FIRST), status(SECOND)) == (401, 401)
     token_file.write_text("")  # nobody any more
     wait_for(THIRD, 401)
+
+
+def test_a_token_file_that_could_not_be_read_is_read_again_though_it_looks_the_same(tmp_path):
+    token_file = tmp_path / "tokens"
+    token_file.write_text(f"{FIRST}\n")
+    now = 0.0
+    tokens = Tokens(AccessOptions(token_file=token_file), clock=lambda: now)
+
+    def is_accepted(token: str) -> bool:
+        nonlocal now
+        now += 10
+        return tokens.find_refusal(bearer(token)["authorization"]) is None
+
+    assert is_accepted(FIRST)
+    token_file.write_bytes(THIRD.encode()[:-1] + b"\xff")  # the server comes while it is being written
+    written = token_file.stat()
+    assert is_accepted(FIRST)
+    token_file.write_text(THIRD)
+    os.utime(token_file, ns=(written.st_atime_ns, written.st_mtime_ns))  # a file system may count in whole seconds
+    assert is_accepted(THIRD)
+    assert not is_accepted(FIRST)
 
 
 @pytest.mark.parametrize(
@@ -256,34 +285,33 @@ def test_with_client_certificates_nobody_asks_without_one_that_is_trusted(mutual
     assert "Traceback" not in mutual.log
 
 
-def test_a_renewed_certificate_is_taken_up_without_a_restart(certificates, tmp_path):
-    import asyncio
+async def read_certificate(port: int) -> bytes:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    certificate: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return certificate
 
+
+def test_a_renewed_certificate_is_taken_up_without_a_restart(certificates, tmp_path):
     for name in ("server.pem", "server.key"):
         shutil.copy2(certificates / name, tmp_path)
     tls = ServerTls(AccessOptions(tls_certificate=tmp_path / "server.pem", tls_key=tmp_path / "server.key"), look_seconds=0.05)
 
-    async def serial_now(port: int) -> int:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
-        certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        writer.close()
-        return hash(certificate)
-
-    async def scenario() -> tuple[int, int, int]:
+    async def scenario() -> tuple[bytes, bytes, bytes]:
         server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=tls.context)
         port = server.sockets[0].getsockname()[1]
         following = asyncio.create_task(tls.follow_files())
         await asyncio.sleep(0.1)
-        first = await serial_now(port)
+        first = await read_certificate(port)
         renewed = Authority().issue("127.0.0.1")
         (tmp_path / "server.pem").write_bytes(renewed.certificate)  # its key is not there yet
         await asyncio.sleep(0.2)
-        between = await serial_now(port)
+        between = await read_certificate(port)
         (tmp_path / "server.key").write_bytes(renewed.private_key)
         await asyncio.sleep(0.3)
-        last = await serial_now(port)
+        last = await read_certificate(port)
         following.cancel()
         server.close()
         return first, between, last
@@ -291,6 +319,29 @@ def test_a_renewed_certificate_is_taken_up_without_a_restart(certificates, tmp_p
     first, between, last = asyncio.run(scenario())
     assert first == between
     assert last != first
+
+
+def test_a_certificate_that_is_renewed_before_it_is_followed_is_taken_up_too(certificates, tmp_path):
+    """Between the two lies the loading of the model."""
+    for name in ("server.pem", "server.key"):
+        shutil.copy2(certificates / name, tmp_path)
+    tls = ServerTls(AccessOptions(tls_certificate=tmp_path / "server.pem", tls_key=tmp_path / "server.key"), look_seconds=0.05)
+    renewed = Authority().issue("127.0.0.1")
+    (tmp_path / "server.pem").write_bytes(renewed.certificate)
+    (tmp_path / "server.key").write_bytes(renewed.private_key)
+
+    async def follow() -> None:
+        server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=tls.context)
+        following = asyncio.create_task(tls.follow_files())
+        async with asyncio.timeout(20):
+            while await read_certificate(server.sockets[0].getsockname()[1]) != ssl.PEM_cert_to_DER_cert(
+                renewed.certificate.decode()
+            ):
+                await asyncio.sleep(0.05)
+        following.cancel()
+        server.close()
+
+    asyncio.run(follow())
 
 
 @pytest.mark.parametrize("wrong", ["missing", "other-key", "nonsense"])
@@ -322,6 +373,12 @@ def test_answers_say_nothing_of_the_server_and_forbid_guessing(predictor):
         assert answer.headers["x-frame-options"] == "DENY"
         assert "Traceback" not in answer.text
         assert ".py" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/docs", "/v2", "/openapi.json", "/nope"])
+def test_each_header_of_an_answer_stands_once(predictor, path):
+    names = [name for name, _ in httpx.get(predictor.url + path, headers={"accept": "text/html"}).headers.multi_items()]
+    assert len(names) == len(set(names))
 
 
 def test_everybody_may_ask_where_nothing_is_set():

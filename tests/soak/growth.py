@@ -1,7 +1,7 @@
 """What a process holds over time, and whether it grows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.processes import resident_bytes
@@ -49,3 +49,7 @@ class Growth:
             files=min(one.files for one in last) - min(one.files for one in first),
             threads=min(one.threads for one in last) - min(one.threads for one in first),
         )
+
+    def beyond(self, most: "Growth") -> list[str]:
+        """What has grown by more than `most` allows."""
+        return [name for name, limit in asdict(most).items() if getattr(self, name) > limit]

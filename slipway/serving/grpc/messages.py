@@ -26,13 +26,10 @@ _TYPES = {
 _NAME_AND_VERSION = "name:string version:string"
 _TENSOR = "name:string datatype:string shape:int64* parameters contents:InferTensorContents"
 _MESSAGES = {
-    "ServerLiveRequest": "",
     "ServerLiveResponse": "live:bool",
-    "ServerReadyRequest": "",
     "ServerReadyResponse": "ready:bool",
     "ModelReadyRequest": _NAME_AND_VERSION,
     "ModelReadyResponse": "ready:bool",
-    "ServerMetadataRequest": "",
     "ServerMetadataResponse": "name:string version:string extensions:string*",
     "ModelMetadataRequest": _NAME_AND_VERSION,
     "TensorMetadata": "name:string datatype:string shape:int64*",

@@ -8,14 +8,21 @@ from grpc import aio
 from slipway.errors import ConfigError, DeployError
 from slipway.log import get_logger
 from slipway.serving.exchange import Observer
+from slipway.serving.grpc.reception import Reception
 from slipway.serving.grpc.service import InferenceService
 from slipway.serving.http.app_options import AppOptions
 from slipway.serving.inference.model import ModelSlot
 from slipway.serving.process.access import Access
+from slipway.serving.process.changes import ChangingFiles
 from slipway.serving.process.options import ServerOptions
 
 _MAX_CALLS = 256
-"""At a time; each may hold a message of the largest size."""
+"""At a time; each may hold `_WINDOW_BYTES` of its message, and those that are received (see `Reception`) all of it."""
+_WINDOW_BYTES = 256 * 1024
+"""What a client sends before its message is asked for: a smaller one comes without a wait for that."""
+_MIN_PLACES = 16
+"""For messages that are received, whatever their largest size: fewer hold up many small ones."""
+_NUM_FOR_PROBES = 2
 _MAX_METADATA_BYTES = 16 * 1024
 _MIN_PING_MILLISECONDS = 10_000
 _log = get_logger(__name__)
@@ -27,7 +34,14 @@ class GrpcServer:
     def __init__(
         self, options: ServerOptions, app_options: AppOptions, slot: ModelSlot, access: Access, observers: Sequence[Observer]
     ) -> None:
-        self.service = InferenceService(slot, app_options, access, observers)
+        self.service = InferenceService(
+            slot,
+            app_options,
+            access,
+            observers,
+            reception=_make_reception(options, max(_MIN_PLACES, options.max_receiving_bytes // options.max_body_bytes)),
+            probe_reception=_make_reception(options, _NUM_FOR_PROBES),
+        )
         self._options = options
         self._server = aio.server(
             handlers=[self.service],
@@ -36,6 +50,8 @@ class GrpcServer:
             options=[
                 ("grpc.max_receive_message_length", app_options.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
+                ("grpc.http2.bdp_probe", 0),  # or windows grow with the connection's speed, whatever is asked for
                 ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
                 ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
                 ("grpc.max_connection_idle_ms", round(options.keep_alive_seconds * 1000)),
@@ -71,28 +87,33 @@ class GrpcServer:
         await self._server.stop(grace_seconds)
 
 
+def _make_reception(options: ServerOptions, num_places: int) -> Reception:
+    return Reception(num_places, message_seconds=options.body_seconds, call_seconds=options.deadline_seconds)
+
+
 class _Certificates:
     """The files of TLS, read again when they change."""
 
     def __init__(self, options: ServerOptions) -> None:
-        self._files = [options.tls_key, options.tls_certificate, options.tls_client_ca]
-        self._stamp: list[tuple[int, int]] = []
-        configuration = self._read()
+        self._options = options
+        self._files = ChangingFiles(options.tls_key, options.tls_certificate, options.tls_client_ca)
+        configuration = self._read_changed()
         if configuration is None:
             raise ConfigError("TLS cannot be set up for gRPC: the files of --tls-certificate and --tls-key cannot be read.")
         self.credentials = grpc.dynamic_ssl_server_credentials(
-            configuration, self._read, require_client_authentication=options.tls_client_ca is not None
+            configuration, self._read_changed, require_client_authentication=options.tls_client_ca is not None
         )
 
-    def _read(self) -> grpc.ServerCertificateConfiguration | None:
+    def _read_changed(self) -> grpc.ServerCertificateConfiguration | None:
         """What new connections are to use; None for what they use already. Called by gRPC's threads."""
         try:
-            stamp = [(status.st_mtime_ns, status.st_ino) for status in (path.stat() for path in self._files if path is not None)]
-            if stamp == self._stamp:
-                return None
-            key, certificate, authorities = (None if path is None else path.read_bytes() for path in self._files)
+            return self._files.read_changed(self._read)
         except OSError as error:
             _log.error("certificate_not_read", error=str(error))
             return None
-        self._stamp = stamp
+
+    def _read(self) -> grpc.ServerCertificateConfiguration:
+        options = self._options
+        paths = (options.tls_key, options.tls_certificate, options.tls_client_ca)
+        key, certificate, authorities = (None if path is None else path.read_bytes() for path in paths)
         return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=authorities)

@@ -14,15 +14,17 @@ from urllib.parse import unquote
 import grpc
 from numpy.typing import NDArray
 
-from slipway.errors import DeadlineError, NotServedError, RequestError
+from slipway.errors import NotServedError
 from slipway.serving.exchange import Exchange, Observer
 from slipway.serving.grpc import messages
+from slipway.serving.grpc.reception import Reception
 from slipway.serving.grpc.wire import GrpcRequest, decode, read_request, write_response
 from slipway.serving.http.app_options import AppOptions
+from slipway.serving.http.failures import describe_failure
 from slipway.serving.http.messages import choose_request_id
+from slipway.serving.http.refusal import Refusal
 from slipway.serving.inference.model import LoadedModel, ModelSlot
 from slipway.serving.process.access import Access
-from slipway.serving.wire.failures import Failure, describe_failure
 from slipway.serving.wire.metadata import describe_model, describe_server
 from slipway.serving.wire.rows import check_categories
 
@@ -51,39 +53,57 @@ Method = Callable[[bytes, Context, Mapping[str, str]], Awaitable[bytes]]
 class _Failed(Exception):  # noqa: N818  # it is an answer
     """A prediction that has been accounted for."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, refusal: Refusal) -> None:
         super().__init__()
-        self.failure = failure
+        self.refusal = refusal
 
 
 class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the package has no types
     """Answers with whatever model a slot holds."""
 
-    def __init__(self, slot: ModelSlot, options: AppOptions, access: Access, observers: Sequence[Observer]) -> None:
+    def __init__(
+        self,
+        slot: ModelSlot,
+        options: AppOptions,
+        access: Access,
+        observers: Sequence[Observer],
+        *,
+        reception: Reception,
+        probe_reception: Reception,
+    ) -> None:
+        """Messages of probes, which everybody may send, have a `Reception` of their own: they keep no place from others."""
         self._slot = slot
         self._options = options
         self._access = access
         self._observers = tuple(observers)
-        methods: dict[str, tuple[Method, str]] = {
-            f"/{INFERENCE}/ServerLive": (self._report_live, _PROBE),
-            f"/{INFERENCE}/ServerReady": (self._report_ready, _PROBE),
-            f"/{INFERENCE}/ModelReady": (self._report_model_ready, _PROBE),
-            f"/{INFERENCE}/ServerMetadata": (self._describe_server, _PREDICTION),
-            f"/{INFERENCE}/ModelMetadata": (self._describe_model, _PREDICTION),
-            f"/{INFERENCE}/ModelInfer": (self._infer, _PREDICTION),
-            f"/{HEALTH}/Check": (self._check_health, _PROBE),
+        methods: dict[str, tuple[Method, str, Reception | None]] = {  # None: its message says nothing, and is not read
+            f"/{INFERENCE}/ServerLive": (self._report_live, _PROBE, None),
+            f"/{INFERENCE}/ServerReady": (self._report_ready, _PROBE, None),
+            f"/{INFERENCE}/ModelReady": (self._report_model_ready, _PROBE, probe_reception),
+            f"/{INFERENCE}/ServerMetadata": (self._describe_server, _PREDICTION, None),
+            f"/{INFERENCE}/ModelMetadata": (self._describe_model, _PREDICTION, reception),
+            f"/{INFERENCE}/ModelInfer": (self._infer, _PREDICTION, reception),
+            f"/{HEALTH}/Check": (self._check_health, _PROBE, probe_reception),
         }
         # As streams of one message: who may not ask is refused before the message is read.
         self._handlers = {
-            name: grpc.stream_unary_rpc_method_handler(partial(self._answer, name, method, path))
-            for name, (method, path) in methods.items()
+            name: grpc.stream_unary_rpc_method_handler(partial(self._answer, name, method, path, reception))
+            for name, (method, path, reception) in methods.items()
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         """See grpc.GenericRpcHandler."""
         return self._handlers.get(handler_call_details.method)
 
-    async def _answer(self, name: str, method: Method, path: str, requests: AsyncIterator[bytes], context: Context) -> bytes:
+    async def _answer(
+        self,
+        name: str,
+        method: Method,
+        path: str,
+        reception: Reception | None,
+        requests: AsyncIterator[bytes],
+        context: Context,
+    ) -> bytes:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         refusal = self._access.find_refusal(
             path,
@@ -91,30 +111,20 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
             address=_find_address(context.peer()),
             has_certificate=bool(context.peer_identities()),
         )
-        if refusal is not None:
-            failure = Failure(status=refusal.status, sentence=refusal.sentence, headers=refusal.headers)
-        else:
+        if refusal is None:
             try:
-                return await method(await self._read_message(requests), context, metadata)
+                body = b"" if reception is None else await reception.read(requests)
+                return await method(body, context, metadata)
             except _Failed as failed:
-                failure = failed.failure
+                refusal = failed.refusal
             except Exception as error:  # noqa: BLE001  # whatever it is, there is an answer to it, without a stack trace
-                failure = describe_failure(error, name)
-        trailing = [(key.decode(), value.decode()) for key, value in failure.headers]
-        code = _CODES.get(HTTPStatus(failure.status), grpc.StatusCode.INTERNAL)
+                refusal = describe_failure(error, name)
+        trailing = [(key.decode(), value.decode()) for key, value in refusal.headers]
+        code = _CODES.get(HTTPStatus(refusal.status), grpc.StatusCode.INTERNAL)
         context.set_trailing_metadata((*(context.trailing_metadata() or ()), *trailing))
         context.set_code(code)
-        context.set_details(failure.sentence[:_MAX_SENTENCE])
+        context.set_details(refusal.sentence[:_MAX_SENTENCE])
         return b""
-
-    async def _read_message(self, requests: AsyncIterator[bytes]) -> bytes:
-        try:
-            async with asyncio.timeout(self._options.default_deadline_seconds):
-                return await anext(requests)
-        except StopAsyncIteration:
-            raise RequestError("The call ended without a message; accepted: one.") from None
-        except TimeoutError:
-            raise DeadlineError("The message did not arrive in time.") from None
 
     async def _report_live(self, _body: bytes, _context: Context, _metadata: Mapping[str, str]) -> bytes:
         return _write(messages.ServerLiveResponse(live=True))
@@ -123,14 +133,17 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
         return _write(messages.ServerReadyResponse(ready=not self._slot.draining))
 
     async def _report_model_ready(self, body: bytes, _context: Context, _metadata: Mapping[str, str]) -> bytes:
-        self._find_model(decode(messages.ModelReadyRequest, body))
+        request = decode(messages.ModelReadyRequest, body)
+        self._slot.current.check_probe(request.name, request.version or None)
         return _write(messages.ModelReadyResponse(ready=not self._slot.draining))
 
     async def _describe_server(self, _body: bytes, _context: Context, _metadata: Mapping[str, str]) -> bytes:
         return _write(messages.ServerMetadataResponse(**describe_server()))
 
     async def _describe_model(self, body: bytes, _context: Context, _metadata: Mapping[str, str]) -> bytes:
-        model = self._find_model(decode(messages.ModelMetadataRequest, body))
+        request = decode(messages.ModelMetadataRequest, body)
+        model = self._slot.current
+        model.check_name(request.name, request.version or None)
         described = describe_model(model.info, name=model.name, version=model.version, serving={})
         described.pop("parameters")
         return _write(messages.ModelMetadataResponse(**described))
@@ -141,11 +154,6 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
             raise NotServedError(f"Service {service[:200]!r} is not here; accepted: {INFERENCE}, or none.")
         return _write(messages.HealthCheckResponse(status=_NOT_SERVING if self._slot.draining else _SERVING))
 
-    def _find_model(self, request: Any) -> LoadedModel:
-        model = self._slot.current
-        model.check_name(request.name, request.version or None)
-        return model
-
     async def _infer(self, body: bytes, context: Context, metadata: Mapping[str, str]) -> bytes:
         model = self._slot.current
         exchange = Exchange(
@@ -155,31 +163,35 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
             traceparent=metadata.get("traceparent", ""),
             status=HTTPStatus.OK,
         )
-        exchange.deadline = _find_deadline(context, exchange, self._options.default_deadline_seconds)
+        _limit(exchange, context, self._options.default_deadline_seconds)
         inputs: Mapping[str, NDArray[Any]] | None = None
         outputs: Mapping[str, NDArray[Any]] | None = None
         if self._options.begin_trace is not None:
             self._options.begin_trace(exchange)
         self._slot.num_in_flight += 1
         try:
-            request, outputs = await self._slot.decode_and_predict(model, exchange, len(body), _read, model, self._options, body)
-            inputs = request.inputs
+            read = partial(_read, model, self._options, exchange)
+            request, predicted = await self._slot.decode_and_predict(model, exchange, len(body), read, body)
             exchange.request_id = choose_request_id(request.wanted.id, exchange.request_id)
-            return write_response(
+            write = partial(
+                write_response,
                 request,
-                outputs,
+                predicted,
                 signature=model.info.signature,
                 name=model.name,
                 version=model.version,
                 class_names=model.info.class_names,
             )
+            answer = await self._slot.write(write, predicted)
+            inputs, outputs = request.inputs, predicted
+            return answer
         except asyncio.CancelledError:
             exchange.status = _CLIENT_CLOSED
             raise
         except Exception as error:  # noqa: BLE001  # see `_answer`
-            failure = describe_failure(error, f"{INFERENCE}/ModelInfer")
-            exchange.status = failure.status
-            raise _Failed(failure) from None
+            refusal = describe_failure(error, f"{INFERENCE}/ModelInfer")
+            exchange.status = refusal.status
+            raise _Failed(refusal) from None
         finally:
             self._slot.num_in_flight -= 1
             context.set_trailing_metadata((("x-request-id", exchange.request_id), ("x-model-version", model.version)))
@@ -187,13 +199,14 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
                 observer.observe(exchange, model, inputs, outputs)
 
 
-def _read(model: LoadedModel, options: AppOptions, body: bytes) -> GrpcRequest:
+def _read(model: LoadedModel, options: AppOptions, exchange: Exchange, body: bytes) -> GrpcRequest:
     """On a thread of the slot's."""
     message = decode(messages.ModelInferRequest, body)
     model.check_name(message.model_name, message.model_version or None)
     request = read_request(message, model.info.signature, options.rows)
-    if options.rows.unknown_categories == "refuse":
-        check_categories(request.inputs, model.info.categories, options.rows)
+    if request.wanted.timeout_seconds is not None:
+        exchange.limit_to(request.wanted.timeout_seconds)
+    check_categories(request.inputs, model.info.categories, options.rows)
     return request
 
 
@@ -202,11 +215,12 @@ def _write(message: Any) -> bytes:
     return body
 
 
-def _find_deadline(context: Context, exchange: Exchange, default_seconds: float | None) -> float | None:
+def _limit(exchange: Exchange, context: Context, default_seconds: float | None) -> None:
+    if default_seconds is not None:
+        exchange.deadline = exchange.received_at + default_seconds
     seconds = context.time_remaining()
-    if seconds is None:
-        seconds = default_seconds
-    return None if seconds is None else exchange.received_at + seconds
+    if seconds is not None:
+        exchange.limit_to(seconds)
 
 
 def _find_address(peer: str) -> str:

@@ -8,13 +8,14 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from slipway.engines.engine import Arrays
 from slipway.errors import RequestError
 from slipway.export.signature import DType, Signature, TensorSpec
 from slipway.serving.grpc.messages import PARAMETER_CHOICE, ModelInferResponse
 from slipway.serving.wire import answers, v2, v2_binary
 from slipway.serving.wire.request import InferRequest
 from slipway.serving.wire.rows import RowPolicy
-from slipway.serving.wire.tensors import DATATYPES, Arrays, check_floats, convert
+from slipway.serving.wire.tensors import DATATYPES, check_floats, convert
 
 _CONTENTS: dict[DType, str] = {
     "uint8": "uint_contents",
@@ -66,10 +67,16 @@ def read_request(message: Any, signature: Signature, policy: RowPolicy) -> GrpcR
         )
     entries = [{"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)} for tensor in message.inputs]
     inputs = v2.parse_inputs(entries, signature, _Contents(message, raw), policy)
-    wanted = [{"name": output.name, "parameters": _read_parameters(output)} for output in message.outputs]
+    outputs = [{"name": output.name, "parameters": _read_parameters(output)} for output in message.outputs]
+    parameters = _read_parameters(message)
     return GrpcRequest(
-        wanted=InferRequest(id=message.id or None, parts=(inputs,), outputs=v2.parse_outputs(wanted, signature)),
-        raw=v2.parse_flag(_read_parameters(message), "binary_data_output", "parameters", default=bool(raw)),
+        wanted=InferRequest(
+            id=message.id or None,
+            parts=(inputs,),
+            outputs=v2.parse_outputs(outputs, signature),
+            timeout_seconds=v2.parse_timeout(parameters),
+        ),
+        raw=v2.parse_flag(parameters, "binary_data_output", "parameters", default=bool(raw)),
     )
 
 

@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from time import perf_counter
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
 from slipway.errors import RequestError
-from slipway.serving.exchange import Exchange, Wire
+from slipway.serving.exchange import MAX_DEADLINE_SECONDS, Exchange, Wire
 from slipway.serving.http.app_options import AppOptions
 from slipway.serving.http.disconnects import CancelOnDisconnect
 from slipway.serving.http.messages import HttpError, Receive, Request, Response, choose_request_id, unpack_gzip
@@ -24,10 +23,7 @@ Outputs = dict[str, NDArray[Any]]
 Protocol = Literal["v1", "v2"]
 
 _JSON_TYPES = ("", "application/json", "application/x-www-form-urlencoded", "text/plain")
-_LARGE_ANSWER = 20_000
-"""Values above which an answer is written off the event loop."""
 _MAX_DIGITS = 9
-_MAX_DEADLINE_SECONDS = 86_400.0
 
 
 class Answering:
@@ -48,31 +44,27 @@ class Answering:
             Disconnected: the client went away.
             OverloadedError, DeadlineError, PredictionError: see `ModelSlot.predict`.
         """
-        exchange.deadline = _find_deadline(request, exchange, self._options.default_deadline_seconds)
+        _limit(exchange, request, self._options.default_deadline_seconds)
         parse, exchange.wire = self._choose_form(request, protocol, model)
         is_packed = request.is_packed
         body = await request.read_body(self._options.max_body_bytes)
-        parse = partial(_parse, parse, is_packed, self._options, model)
+        parse = partial(_parse, parse, is_packed, self._options, model, exchange)
         async with CancelOnDisconnect(receive):
             wanted, outputs = await self._predict(model, exchange, parse, body)
         if wanted.id is not None:
             exchange.request_id = choose_request_id(wanted.id, exchange.request_id)
         elif protocol == "v2" and b"x-request-id" in request.headers:
             wanted = replace(wanted, id=exchange.request_id)
-        size = sum(array.size for array in outputs.values())
-        write = partial(_write, protocol, wanted, outputs, model)
-        response = await self._slot.decode(write) if size > _LARGE_ANSWER else write()
+        response = await self._slot.write(partial(_write, protocol, wanted, outputs, model), outputs)
         return response, wanted, outputs
 
     async def _predict(
         self, model: LoadedModel, exchange: Exchange, parse: Callable[[bytes], InferRequest], body: bytes
     ) -> tuple[InferRequest, Outputs]:
-        begun = perf_counter()
         try:
             return await self._slot.decode_and_predict(model, exchange, len(body), parse, body)
         except SeveralParts as several:
             wanted = several.request
-            exchange.decode_seconds = perf_counter() - begun
         exchanges = [replace(exchange) for _ in wanted.parts]
         tasks = [
             asyncio.ensure_future(self._slot.predict(model, part, own, is_let_in=place > 0))
@@ -84,8 +76,7 @@ class Answering:
             for task in tasks:
                 task.cancel()
         exchange.num_samples = sum(own.num_samples for own in exchanges)
-        exchange.decoded_at = min(own.decoded_at for own in exchanges)
-        exchange.queue_seconds = max(own.queue_seconds for own in exchanges)
+        exchange.queue_seconds = max(own.decoded_at + own.queue_seconds for own in exchanges) - exchange.decoded_at
         exchange.inference_seconds = max(own.inference_seconds for own in exchanges)
         exchange.batch_size = max(own.batch_size for own in exchanges)
         return wanted, merge_outputs(wanted, parts)
@@ -120,6 +111,7 @@ def _parse(
     is_packed: bool,
     options: AppOptions,
     model: LoadedModel,
+    exchange: Exchange,
     body: bytes,
 ) -> InferRequest:
     """On a thread of the slot's."""
@@ -129,9 +121,10 @@ def _parse(
         wanted = parse(body)
     except RecursionError:
         raise RequestError("The body is nested too deeply; accepted: what the model's signature needs.") from None
-    if options.rows.unknown_categories == "refuse":
-        for part in wanted.parts:
-            check_categories(part, model.info.categories, options.rows)
+    if wanted.timeout_seconds is not None:
+        exchange.limit_to(wanted.timeout_seconds)
+    for part in wanted.parts:
+        check_categories(part, model.info.categories, options.rows)
     return wanted
 
 
@@ -182,16 +175,17 @@ def _parse_top_k(text: str | None) -> int:
     return int(text)
 
 
-def _find_deadline(request: Request, exchange: Exchange, default_seconds: float | None) -> float | None:
+def _limit(exchange: Exchange, request: Request, default_seconds: float | None) -> None:
+    if default_seconds is not None:
+        exchange.deadline = exchange.received_at + default_seconds
     text = request.header(b"x-timeout-seconds")
     if not text:
-        return None if default_seconds is None else exchange.received_at + default_seconds
+        return
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 < seconds <= _MAX_DEADLINE_SECONDS:
-        raise HttpError(
-            400, f"The header x-timeout-seconds is {text[:60]!r}; accepted: a number of seconds above 0, at most 86400."
-        )
-    return exchange.received_at + seconds
+    if not 0 < seconds <= MAX_DEADLINE_SECONDS:
+        accepted = f"a number of seconds above 0, at most {MAX_DEADLINE_SECONDS}"
+        raise HttpError(400, f"The header x-timeout-seconds is {text[:60]!r}; accepted: {accepted}.")
+    exchange.limit_to(seconds)

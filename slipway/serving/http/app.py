@@ -1,5 +1,6 @@
 """The predictor as an ASGI application: paths to answers. Own routing over raw ASGI, which costs microseconds."""
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from time import perf_counter
@@ -9,8 +10,8 @@ from numpy.typing import NDArray
 
 from slipway.serving.exchange import Exchange, Observer
 from slipway.serving.http.answering import Answering, Protocol
-from slipway.serving.http.app_options import MAX_BODY_BYTES, AppOptions
-from slipway.serving.http.cors import Cors
+from slipway.serving.http.app_options import AppOptions
+from slipway.serving.http.failures import describe_failure
 from slipway.serving.http.messages import (
     Disconnected,
     HttpError,
@@ -20,41 +21,30 @@ from slipway.serving.http.messages import (
     Scope,
     Send,
     choose_request_id,
-    error_response,
     json_response,
 )
 from slipway.serving.http.page import read_page
 from slipway.serving.http.routes import Operation, Route, find_route
 from slipway.serving.inference.model import LoadedModel, ModelSlot
-from slipway.serving.wire.failures import describe_failure
 from slipway.serving.wire.metadata import describe_model, describe_server
 from slipway.serving.wire.request import merge_inputs
 
-__all__ = ["MAX_BODY_BYTES", "AppOptions", "Application", "create_app"]
-
 _CLOSED_REQUEST = 499
 """What the client that went away is counted as."""
-_DEFAULTS = AppOptions()
-
-
-def create_app(slot: ModelSlot, *, options: AppOptions = _DEFAULTS, observers: Sequence[Observer] = ()) -> "Application":
-    """An application that answers with whatever model `slot` holds."""
-    return Application(slot, options, observers)
 
 
 class Application:
-    """See `create_app`."""
+    """Answers with whatever model a slot holds."""
 
     def __init__(self, slot: ModelSlot, options: AppOptions, observers: Sequence[Observer]) -> None:
         self._slot = slot
         self._options = options
         self._observers = tuple(observers)
         self._answering = Answering(slot, options)
-        self._document: tuple[LoadedModel, bytes] | None = None
-        self._cors = Cors(options.cors_origins)
+        self._document: tuple[weakref.ref[LoadedModel], bytes] | None = None
+        """Of the model that was served when it was made, which is not held by it: an old one is to leave memory."""
         self._reads: dict[Operation, Callable[[Request, Route], Response]] = {
             "page": self._show_page,
-            "openapi": self._describe_interface,
             "metrics": self._report_metrics,
             "server": lambda _request, _route: json_response(describe_server()),
             "live": lambda _request, _route: json_response({"live": True}),
@@ -68,13 +58,7 @@ class Application:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See the ASGI specification."""
-        if scope["type"] == "lifespan":
-            await _live(receive, send)
-            return
-        if scope["type"] != "http":
-            await send({"type": "websocket.close"})
-            return
+        """See the ASGI specification. The server in front speaks HTTP alone."""
         received_at = perf_counter()
         observe: Callable[[int], None] | None = None
         try:
@@ -83,12 +67,11 @@ class Application:
             if route is not None and route.operation in ("infer", "predict") and request.method == "POST":
                 response, observe = await self._predict(request, route, receive, received_at)
             else:
-                response = self._read(request, route)
+                response = await self._read(request, route)
         except Disconnected:
             return
         except Exception as error:  # noqa: BLE001  # whatever it is, there is an answer to it, without a stack trace
             response = _answer_error(error, scope["path"])
-        self._cors.add_headers(scope, response)
         await _send(send, response, with_body=scope["method"] != "HEAD", is_last=self._slot.draining)
         if observe is not None:
             observe(response.status)
@@ -132,24 +115,26 @@ class Application:
             (b"x-model-version", model.version.encode("latin-1", "replace")),
             (b"server-timing", _write_timing(exchange)),
         ]
-        if exchange.trace:
-            response.headers.append((b"traceparent", exchange.trace.encode()))
+        if exchange.trace is not None:
+            response.headers.append((b"traceparent", exchange.trace.traceparent.encode()))
         return response, observe
 
-    def _read(self, request: Request, route: Route | None) -> Response:
+    async def _read(self, request: Request, route: Route | None) -> Response:
         if route is None or not self._is_offered(route.operation):
             raise HttpError(
                 404, f"There is nothing at {request.path[:200]!r}; accepted: the paths in /openapi.json, such as /v2/models."
             )
         if request.method not in route.methods:
-            allow = [(b"allow", ", ".join(route.methods).encode())]
+            allow = (b"allow", ", ".join(route.methods).encode())
             raise HttpError(
                 405,
                 f"The method {request.method[:20]!r} is not for {request.path[:200]}; accepted: {', '.join(route.methods)}.",
-                headers=allow,
+                headers=(allow,),
             )
         if request.method == "OPTIONS":
             return Response(status=HTTPStatus.NO_CONTENT, headers=[(b"allow", ", ".join(route.methods).encode())])
+        if route.operation == "openapi":
+            return await self._describe_interface()
         return self._reads[route.operation](request, route)
 
     def _is_offered(self, operation: Operation) -> bool:
@@ -163,13 +148,15 @@ class Application:
         page, headers = read_page()
         return Response(body=page, media_type=b"text/html; charset=utf-8", headers=list(headers))
 
-    def _describe_interface(self, _request: Request, _route: Route) -> Response:
+    async def _describe_interface(self) -> Response:
         from slipway.serving.http.openapi import write_document
 
         model = self._slot.current
-        if self._document is None or self._document[0] is not model:
-            self._document = (model, write_document(model, max_body_bytes=self._options.max_body_bytes))
-        return Response(body=self._document[1])
+        if self._document is not None and self._document[0]() is model:
+            return Response(body=self._document[1])
+        document = await self._slot.decode(write_document, model, self._options)
+        self._document = (weakref.ref(model), document)
+        return Response(body=document)
 
     def _report_metrics(self, request: Request, _route: Route) -> Response:
         if self._options.metrics is None:
@@ -192,7 +179,7 @@ class Application:
 
     def _report_model_ready(self, _request: Request, route: Route) -> Response:
         model = self._slot.current
-        model.check_name(route.name, route.version)
+        model.check_probe(route.name, route.version)
         return json_response({"name": model.name, "ready": not self._slot.draining}, status=self._ready_status)
 
     @property
@@ -219,8 +206,8 @@ def _write_timing(exchange: Exchange) -> bytes:
 
 
 def _answer_error(error: Exception, path: str) -> Response:
-    failure = describe_failure(error, path)
-    return error_response(failure.status, failure.sentence, list(failure.headers))
+    refusal = describe_failure(error, path)
+    return Response(status=refusal.status, body=refusal.body, headers=list(refusal.headers))
 
 
 async def _send(send: Send, response: Response, *, with_body: bool, is_last: bool) -> None:
@@ -231,9 +218,3 @@ async def _send(send: Send, response: Response, *, with_body: bool, is_last: boo
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body if with_body else b""})
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    while (await receive())["type"] != "lifespan.shutdown":
-        await send({"type": "lifespan.startup.complete"})
-    await send({"type": "lifespan.shutdown.complete"})

@@ -1,4 +1,4 @@
-"""HTTP over ASGI: a request with its limits, an answer, a refusal. Nothing here knows of models."""
+"""HTTP over ASGI: a request with its limits, and an answer. Nothing here knows of models."""
 
 import re
 import secrets
@@ -15,6 +15,7 @@ from slipway.errors import SlipwayError
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON = "application/json"
@@ -38,10 +39,10 @@ _MAX_QUERY_FIELDS = 20
 class HttpError(SlipwayError):
     """A request that gets an answer with an error status."""
 
-    def __init__(self, status: int, message: str, *, headers: Headers | None = None) -> None:
+    def __init__(self, status: int, message: str, *, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         super().__init__(message)
         self.status = status
-        self.headers = headers or []
+        self.headers = headers
 
 
 class Disconnected(Exception):  # noqa: N818  # nobody is told: there is nobody
@@ -58,14 +59,9 @@ class Response:
     headers: Headers = field(default_factory=list)
 
 
-def json_response(content: object, *, status: int = 200, headers: Headers | None = None) -> Response:
+def json_response(content: object, *, status: int = 200) -> Response:
     """An answer in JSON."""
-    return Response(status=status, body=orjson.dumps(content), headers=headers or [])
-
-
-def error_response(status: int, message: str, headers: Headers | None = None) -> Response:
-    """An error, in the one form that all of them have."""
-    return json_response({"error": message}, status=status, headers=headers)
+    return Response(status=status, body=orjson.dumps(content))
 
 
 class Request:
@@ -121,7 +117,7 @@ class Request:
         for name, value in pairs:
             if name not in accepted or name in fields:
                 told = "stands twice in the query" if name in fields else "is not known in the query"
-                raise HttpError(400, f"{name[:60]!r} {told}; accepted: {', '.join(accepted) or 'none'}.")
+                raise HttpError(400, f"{name[:60]!r} {told}; accepted: {', '.join(accepted)}.")
             fields[name] = value
         return fields
 
@@ -134,8 +130,8 @@ class Request:
         """
         coding = self.header(b"content-encoding").lower()
         if coding not in ("", "identity", "gzip"):
-            accepted: Headers = [(b"accept-encoding", b"gzip")]
-            raise HttpError(415, f"Content-Encoding is {coding[:60]!r}; accepted: gzip, or none.", headers=accepted)
+            accepted = (b"accept-encoding", b"gzip")
+            raise HttpError(415, f"Content-Encoding is {coding[:60]!r}; accepted: gzip, or none.", headers=(accepted,))
         return coding == "gzip"
 
     async def read_body(self, max_bytes: int) -> bytes:

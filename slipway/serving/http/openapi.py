@@ -7,17 +7,24 @@ import orjson
 from numpy.typing import NDArray
 
 from slipway import __version__
+from slipway.serving.exchange import MAX_DEADLINE_SECONDS
+from slipway.serving.http.app_options import AppOptions
 from slipway.serving.http.openapi_examples import find_inputs, write_v1_example, write_v2_example
-from slipway.serving.http.openapi_schemas import ERROR, Schema, v1_request, v1_response, v2_request, v2_response
+from slipway.serving.http.openapi_guards import add_refusals, describe_security
+from slipway.serving.http.openapi_schemas import ERROR, Schema, error_answer, v1_request, v1_response, v2_request, v2_response
 from slipway.serving.inference.model import LoadedModel
 from slipway.serving.wire.images import MEDIA_TYPES, find_image_spec
 
-_ERRORS = {
-    "400": "What was sent is not what the model accepts; the sentence names the field.",
+_READ_ERRORS = {
+    "400": "The request's head is not accepted.",
     "408": "The request did not arrive in time.",
+    "431": "The headers are too large.",
+}
+_ERRORS = _READ_ERRORS | {
+    "400": "What was sent is not what the model accepts; the sentence names the field.",
     "413": "The body is too large.",
     "415": "The body's type or coding is not read here.",
-    "431": "The headers are too large.",
+    "500": "The model failed; the server's log says why.",
     "503": "Too much waits for the model already; Retry-After says when to ask again.",
     "504": "The request's deadline passed.",
 }
@@ -28,15 +35,16 @@ _ANSWER_HEADERS = {
 _OBJECT: Schema = {"type": "object"}
 
 
-def write_document(model: LoadedModel, *, max_body_bytes: int) -> bytes:
+def write_document(model: LoadedModel, options: AppOptions) -> bytes:
     """OpenAPI 3.1, as JSON."""
     v2 = f"/v2/models/{model.name}"
     of_version = f"{v2}/versions/{model.version}"
     ready = {"type": "object", "required": ["ready"], "properties": {"ready": {"type": "boolean"}}}
+    infer = _infer(model)
     paths: dict[str, Any] = {
         f"/v1/models/{model.name}:predict": {"post": _predict(model)},
-        f"{v2}/infer": {"post": _infer(model)},
-        f"{of_version}/infer": {"post": _infer(model, versioned=True)},
+        f"{v2}/infer": {"post": infer},
+        f"{of_version}/infer": {"post": {**infer, "operationId": "inferVersion"}},
         v2: _read("describeModel", "Inputs, outputs, classes, engine.", _OBJECT),
         of_version: _read("describeModelVersion", "The same, of this version.", _OBJECT),
         f"{v2}/ready": _read("isModelReady", "Whether the model answers.", ready, not_ready=True),
@@ -51,14 +59,21 @@ def write_document(model: LoadedModel, *, max_body_bytes: int) -> bytes:
             "isServerReady", "Whether requests are wanted; not while the process ends.", ready, not_ready=True
         ),
     }
+    if options.metrics is not None:
+        text = ("text/plain", "application/openmetrics-text")
+        paths["/metrics"] = _read("reportMetrics", "Figures for Prometheus.", {"type": "string"}, media_types=text)
+    for path, operations in paths.items():
+        for operation in operations.values():
+            add_refusals(operation, path, model.name, options.guards)
     document = {
         "openapi": "3.1.0",
         "info": {
             "title": f"Predictor of {model.name}",
             "version": __version__,
             "description": f"Version {model.version} of {model.name} ({model.info.task}, {model.info.architecture}). "
-            f"Bodies may have {max_body_bytes} bytes and come as gzip.",
+            f"Bodies may have {options.max_body_bytes} bytes and come as gzip.",
         },
+        **describe_security(options.guards),
         "paths": paths,
     }
     return orjson.dumps(document)
@@ -78,7 +93,7 @@ def _predict(model: LoadedModel) -> dict[str, Any]:
     }
 
 
-def _infer(model: LoadedModel, *, versioned: bool = False) -> dict[str, Any]:
+def _infer(model: LoadedModel) -> dict[str, Any]:
     signature = model.info.signature
     inputs: Mapping[str, NDArray[Any]] | None = find_inputs(model)
     example = None if inputs is None else write_v2_example(signature, inputs)
@@ -91,7 +106,7 @@ def _infer(model: LoadedModel, *, versioned: bool = False) -> dict[str, Any]:
         "application/octet-stream": {"schema": {"description": "JSON and the raw tensors behind it."}},
     }
     return {
-        "operationId": "inferVersion" if versioned else "infer",
+        "operationId": "infer",
         "summary": "Infer: tensors in, tensors out (Open Inference Protocol, V2).",
         "parameters": [*_PARAMETERS, _JSON_SIZE],
         "requestBody": {"required": True, "content": bodies},
@@ -112,23 +127,21 @@ def _bodies(model: LoadedModel, schema: Schema, example: Any) -> dict[str, Any]:
 
 def _responses(answers: dict[str, Any]) -> dict[str, Any]:
     return {"200": {"description": "The answer.", "headers": _ANSWER_HEADERS, "content": answers}} | {
-        status: _error(told) for status, told in _ERRORS.items()
+        status: error_answer(told) for status, told in _ERRORS.items()
     }
 
 
-def _read(operation: str, summary: str, schema: Schema, *, not_ready: bool = False) -> dict[str, Any]:
-    content = {"application/json": {"schema": schema}}
+def _read(
+    operation: str, summary: str, schema: Schema, *, media_types: tuple[str, ...] = ("application/json",), not_ready: bool = False
+) -> dict[str, Any]:
     responses: dict[str, Any] = {
-        "200": {"description": summary, "content": content},
-        "400": _error("The request's head is not accepted."),
+        "200": {"description": summary, "content": {media_type: {"schema": schema} for media_type in media_types}},
+        **{status: error_answer(told) for status, told in _READ_ERRORS.items()},
     }
     if not_ready:
+        content = {"application/json": {"schema": {"anyOf": [schema, ERROR]}}}
         responses["503"] = {"description": "Not ready: the process is about to end.", "content": content}
     return {"get": {"operationId": operation, "summary": summary, "responses": responses}}
-
-
-def _error(told: str) -> dict[str, Any]:
-    return {"description": told, "content": {"application/json": {"schema": ERROR}}}
 
 
 _PARAMETERS = [
@@ -147,7 +160,7 @@ _PARAMETERS = [
     {
         "name": "x-timeout-seconds",
         "in": "header",
-        "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 86400},
+        "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_DEADLINE_SECONDS},
         "description": "After which nobody waits for the answer.",
     },
 ]

@@ -8,6 +8,7 @@ from slipway.export.signature import DType, Signature, TensorSpec
 from slipway.serving.wire.images import find_image_spec
 from slipway.serving.wire.rows import takes_columns
 from slipway.serving.wire.tensors import DATATYPES, MAX_SAMPLES, may_be_missing
+from slipway.serving.wire.v2 import MAX_TIMEOUT
 
 Schema = dict[str, Any]
 
@@ -27,6 +28,11 @@ ERROR: Schema = {
     "required": ["error"],
     "properties": {"error": {"type": "string", "description": "What was wrong, where, and what is accepted."}},
 }
+
+
+def error_answer(told: str) -> Schema:
+    """A response of an operation."""
+    return {"description": told, "content": {"application/json": {"schema": ERROR}}}
 
 
 def value_schema(spec: TensorSpec, columns: Columns = _NO_COLUMNS) -> Schema:
@@ -53,7 +59,13 @@ def v2_request(signature: Signature) -> Schema:
             "parameters": {
                 "type": "object",
                 "properties": {
-                    "binary_data_output": {"type": "boolean", "description": "All outputs as raw bytes behind the JSON."}
+                    "binary_data_output": {"type": "boolean", "description": "All outputs as raw bytes behind the JSON."},
+                    "timeout": {
+                        "type": "integer",
+                        "minimum": 0,
+                        "maximum": MAX_TIMEOUT,
+                        "description": "Microseconds after which nobody waits for the answer; 0 states none.",
+                    },
                 },
             },
             "inputs": {

@@ -36,6 +36,7 @@ _FIXED: dict[str, Operation] = {
     "/v2/repository/index": "index",
     "/v1/models": "list_v1",
 }
+_PROBES: tuple[Operation, ...] = ("live", "server_ready", "ready")
 _OF_MODEL: dict[str, Operation] = {"": "model", "ready": "ready", "infer": "infer"}
 _V1, _V2 = "/v1/models/", "/v2/models/"
 
@@ -68,6 +69,12 @@ def find_route(path: str) -> Route | None:
         if name and "/" not in path[len(_V1) :] and verb == ("predict" if colon else ""):
             return Route("predict" if colon else "model_v1", name)
     return None
+
+
+def is_probe(path: str) -> bool:
+    """Whether a path is one of those that KServe and the kubelet ask whether the server lives and is ready."""
+    route = find_route(path)
+    return route is not None and route.operation in _PROBES
 
 
 def _find_v2(parts: list[str]) -> Route | None:

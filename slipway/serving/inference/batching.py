@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from slipway.errors import DeadlineError, OverloadedError
+from slipway.serving.inference.collecting import without_collecting
 from slipway.serving.inference.joint import Outputs, infer_together
 from slipway.serving.inference.waiting import Batch, Line, Waiting
 
@@ -86,8 +87,7 @@ class Batcher:
             PredictionError: the model failed.
         """
         deadline = request.exchange.deadline
-        seconds_left = math.inf if deadline is None else deadline - perf_counter()
-        if seconds_left <= 0:
+        if deadline is not None and deadline <= perf_counter():
             raise _deadline_error()
         future: asyncio.Future[Outputs] = request.loop.create_future()
         request.future = future
@@ -96,12 +96,12 @@ class Batcher:
                 raise OverloadedError("The server is about to end, and takes no more requests.", retry_after_seconds=1)
             self._admit(request)
             self._wake_a_worker()
-        timer = None if deadline is None else request.loop.call_later(seconds_left, self._expire, request)
+        self._start_timer(request)
         try:
             return await future
         finally:
-            if timer is not None:
-                timer.cancel()
+            if request.timer is not None:
+                request.timer.cancel()
             if future.cancelled():
                 self._drop(request)
             request.future = None  # or an error and what it belongs to would keep each other in memory
@@ -160,6 +160,14 @@ class Batcher:
             retry_after_seconds=retry_after,
         )
 
+    def _start_timer(self, request: Waiting) -> None:
+        """On the request's event loop; anew where its body has changed the deadline."""
+        if request.timer is not None:
+            request.timer.cancel()
+        deadline = request.exchange.deadline
+        if request.future is not None and deadline is not None:
+            request.timer = request.loop.call_later(deadline - perf_counter(), self._expire, request)
+
     def _expire(self, request: Waiting) -> None:
         if request.future is not None and not request.future.done():
             request.future.set_exception(_deadline_error())
@@ -212,7 +220,8 @@ class Batcher:
             elif isinstance(work, Batch):
                 self._infer(work)
             elif isinstance(work, Waiting):
-                self._decode(work)
+                with without_collecting():
+                    self._decode(work)
             else:
                 _run_call(work)
 
@@ -230,11 +239,15 @@ class Batcher:
         decode = request.decode
         if decode is None:
             return
-        begun = perf_counter()
+        begun, deadline = perf_counter(), request.exchange.deadline
         try:
             request.decoded = decode()
-            request.exchange.decode_seconds += perf_counter() - begun
-            request.set_inputs(request.model.engine.prepare(request.decoded.inputs))
+            request.exchange.decoded_at = perf_counter()
+            request.exchange.decode_seconds += request.exchange.decoded_at - begun
+            if request.exchange.deadline != deadline:
+                self._take_in_deadline(request)
+            sent = request.decoded.inputs
+            request.set_inputs(request.model.engine.prepare(sent), sent=sent)
             with self._lock:
                 self._forget_body(request)
                 if not request.dropped:
@@ -243,6 +256,12 @@ class Batcher:
             with self._lock:
                 self._forget_body(request)
             _answer([(request, _without_frames(error))])
+
+    def _take_in_deadline(self, request: Waiting) -> None:
+        """That the request's body states."""
+        if request.exchange.deadline is not None and request.exchange.deadline <= perf_counter():
+            raise _deadline_error()
+        request.loop.call_soon_threadsafe(self._start_timer, request)
 
     def _infer(self, batch: Batch) -> None:
         begun = perf_counter()

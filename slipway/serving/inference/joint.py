@@ -1,16 +1,15 @@
 """One inference for several requests: their inputs put together, the outputs taken apart."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slipway.engines.engine import Engine
+from slipway.engines.engine import Arrays, Engine
 from slipway.errors import PredictionError, RequestError
 from slipway.log import get_logger
 
-Arrays = Mapping[str, NDArray[Any]]
 Outputs = dict[str, NDArray[Any]]
 _log = get_logger(__name__)
 

@@ -40,6 +40,14 @@ class LoadedModel:
         if version is not None and version != self.version:
             raise NotServedError(f"Version {version[:200]!r} of {self.name} is not served here; accepted: {self.version}.")
 
+    def check_probe(self, name: str, version: str | None) -> None:
+        """As `check_name`, for those who need no token to ask: they are not told what is served."""
+        if name != self.name or version not in (None, self.version):
+            told = f"Model {name[:200]!r}" if version is None else f"Version {version[:200]!r} of {name[:200]!r}"
+            raise NotServedError(
+                f"{told} is not served here; accepted: the name and the version that this server was started with."
+            )
+
 
 def load_model(
     bundle_dir: Path,

@@ -32,6 +32,8 @@ class _Ready:
     inputs: Mapping[str, NDArray[Any]]
 
 
+_LARGE_ANSWER = 20_000
+"""Values above which an answer is written off the event loop."""
 T = TypeVar("T")
 Parsed = TypeVar("Parsed", bound=HasInputs)
 
@@ -80,6 +82,11 @@ class ModelSlot:
     async def decode(self, function: Callable[..., T], *args: Any) -> T:
         """Run a function that takes long for the event loop, such as the decoding of a body, on another thread."""
         return cast("T", await self._batcher.call(partial(function, *args)))
+
+    async def write(self, function: Callable[[], T], outputs: Mapping[str, NDArray[Any]]) -> T:
+        """Run what writes an answer of these outputs: on another thread where they are large."""
+        num_values = sum(array.size for array in outputs.values())
+        return await self.decode(function) if num_values > _LARGE_ANSWER else function()
 
     async def predict(
         self, model: LoadedModel, inputs: Mapping[str, NDArray[Any]], exchange: Exchange, *, is_let_in: bool = False

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from slipway.engines.engine import Arrays
 from slipway.errors import RequestError
 from slipway.serving.exchange import Exchange
-from slipway.serving.inference.joint import Arrays, Outputs
+from slipway.serving.inference.joint import Outputs
 
 if TYPE_CHECKING:
     from slipway.serving.inference.model import LoadedModel
@@ -29,6 +30,8 @@ class Waiting:
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Any] | None" = None
     """What is waited for, while somebody does."""
+    timer: asyncio.TimerHandle | None = None
+    """Of the exchange's deadline."""
     decode: Callable[[], Any] | None = None
     """What makes the inputs, where they are not there yet: gives something with `inputs`."""
     decoded: Any = None
@@ -41,7 +44,7 @@ class Waiting:
     admitted_bytes: int = 0
     num_samples: int = 1
     num_bytes: int = 0
-    """Of the inputs."""
+    """Of the inputs, and of what they were made from."""
     ready_at: float = 0.0
     """When the inputs were there."""
     num_done: int = 0
@@ -84,8 +87,10 @@ class Waiting:
             return inputs
         return {name: array[self.num_done : self.num_done + max_samples] for name, array in inputs.items()}
 
-    def set_inputs(self, inputs: Arrays) -> None:
+    def set_inputs(self, inputs: Arrays, *, sent: Arrays | None = None) -> None:
         """Take the arrays in, and see which requests they can go with.
+
+        `sent` is what they were made from, where that stays in memory too.
 
         Raises:
             RequestError: there is no sample in them, or not the same number in each.
@@ -96,7 +101,8 @@ class Waiting:
             raise RequestError(f"The inputs have the shapes {given}; accepted: 1 or more samples, the same number in each input.")
         self.inputs = inputs
         self.num_samples = sizes.pop()
-        self.num_bytes = sum(array.nbytes for array in inputs.values())
+        held = {id(array): array.nbytes for arrays in (inputs, sent or {}) for array in arrays.values()}
+        self.num_bytes = sum(held.values())
         shapes = [(name, array.dtype.str, array.shape[1:]) for name, array in inputs.items()]
         self.group = (id(self.model), *sorted(shapes))
 

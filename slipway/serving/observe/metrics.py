@@ -5,7 +5,7 @@ A request only adds to plain numbers, on the event loop; what Prometheus reads i
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from slipway.serving.observe.distribution import Distribution
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
-    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+    from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
     from slipway.serving.inference.model import LoadedModel
     from slipway.serving.observe.payload_files import PayloadCounts
@@ -45,6 +45,10 @@ class Served(Protocol):
     def draining(self) -> bool:
         """Whether the process is about to end."""
 
+    @property
+    def num_in_flight(self) -> int:
+        """Requests for predictions that are being answered."""
+
 
 class Metrics:
     """An observer that counts, and the text that Prometheus reads."""
@@ -54,7 +58,6 @@ class Metrics:
         self._slot = slot
         self._max_classes = max_classes
         self._started_at = time.monotonic()
-        self._count_in_flight: Callable[[], int] | None = None
         self._refused: tuple[Mapping[int, int], ...] = ()
         self._payload: PayloadCounts | None = None
         self._requests: Counter[tuple[str, int]] = Counter()
@@ -67,15 +70,8 @@ class Metrics:
         self._reloads: Counter[ReloadOutcome] = Counter({"loaded": 0, "failed": 0})
         self._registry: CollectorRegistry | None = None
 
-    def watch(
-        self,
-        *,
-        in_flight: Callable[[], int] | None = None,
-        refused: Mapping[int, int] | None = None,
-        payload: "PayloadCounts | None" = None,
-    ) -> None:
-        """Report also what others count: requests under way, those that never came to an exchange, the payload log's rows."""
-        self._count_in_flight = in_flight or self._count_in_flight
+    def watch(self, *, refused: Mapping[int, int] | None = None, payload: "PayloadCounts | None" = None) -> None:
+        """Report also what others count: requests that never came to an exchange, the payload log's rows."""
         self._refused += () if refused is None else (refused,)
         self._payload = payload or self._payload
 
@@ -118,7 +114,6 @@ class Metrics:
     def collect(self) -> "Iterator[Metric]":
         """All figures now, but for those of the process (`process_*`)."""
         yield from self._collect_requests()
-        yield from self._collect_answers()
         yield from self._collect_process()
         if self._payload is not None:
             yield from _collect_payload(self._payload)
@@ -140,21 +135,27 @@ class Metrics:
         self._classes[name] = self._classes.get(name, 0) + count
 
     def _collect_requests(self) -> "Iterator[Metric]":
-        requests = _counter("requests", "Requests for a prediction that were answered.", ["protocol", "status"])
+        from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
+
+        requests = CounterMetricFamily(
+            "slipway_requests", "Requests for a prediction that were answered.", labels=["protocol", "status"]
+        )
         rejected = dict.fromkeys(_REFUSALS.values(), 0)
         for (wire, status), count in self._requests.items():
             requests.add_metric([wire, str(status)], count)
             if status in _REJECTIONS:
                 rejected[_REJECTIONS[status]] += count
         yield requests
-        for status, count in [one for refused in self._refused for one in list(refused.items())]:
-            if status in _REFUSALS:
-                rejected[_REFUSALS[status]] += count
-        rejections = _counter("rejections", "Requests that were turned away whatever they held, by reason.", ["reason"])
-        for reason, count in rejected.items():
-            rejections.add_metric([reason], count)
-        yield rejections
-        latency = _histogram("request_duration_seconds", "From a request's head to its answer.", ["protocol"])
+        for refused in self._refused:
+            for status, count in refused.items():
+                if status in _REFUSALS:
+                    rejected[_REFUSALS[status]] += count
+        yield _count_by(
+            "slipway_rejections", "Requests that were turned away whatever they held, by reason.", "reason", rejected.items()
+        )
+        latency = HistogramMetricFamily(
+            "slipway_request_duration_seconds", "From a request's head to its answer.", labels=["protocol"]
+        )
         for wire, distribution in self._latencies.items():
             latency.add_metric([wire], distribution.buckets(), distribution.total)
         yield latency
@@ -163,24 +164,15 @@ class Metrics:
             ("queue_duration_seconds", "From arrays to the beginning of their inference.", self._queue),
             ("inference_duration_seconds", "Of the batch that a request was part of, once a request.", self._inference),
             ("batch_size", "Samples that were inferred together, once a request.", self._batch_size),
+            ("prediction_confidence", "Probability of the most probable class of each sample.", self._confidence),
         ):
-            family = _histogram(name, text)
-            family.add_metric([], distribution.buckets(), distribution.total)
-            yield family
-
-    def _collect_answers(self) -> "Iterator[Metric]":
-        samples = _counter("samples", "Samples that were answered.")
-        samples.add_metric([], self._num_samples)
-        yield samples
-        classes = _counter("predictions", "Samples by their most probable class.", ["class"])
-        for name, count in self._classes.items():
-            classes.add_metric([name], count)
-        yield classes
-        confidence = _histogram("prediction_confidence", "Probability of the most probable class of each sample.")
-        confidence.add_metric([], self._confidence.buckets(), self._confidence.total)
-        yield confidence
+            yield HistogramMetricFamily(f"slipway_{name}", text, buckets=distribution.buckets(), sum_value=distribution.total)
+        yield CounterMetricFamily("slipway_samples", "Samples that were answered.", value=self._num_samples)
+        yield _count_by("slipway_predictions", "Samples by their most probable class.", "class", self._classes.items())
 
     def _collect_process(self) -> "Iterator[Metric]":
+        from prometheus_client.metrics_core import GaugeMetricFamily
+
         model, draining = self._slot.current, self._slot.draining
         labels = {
             "name": model.name,
@@ -189,26 +181,19 @@ class Metrics:
             "engine": model.engine.info.name,
             "precision": model.engine.info.precision,
         }
-        info = _gauge("model_info", "The model in service; always 1.", list(labels))
+        info = GaugeMetricFamily("slipway_model_info", "The model in service; always 1.", labels=list(labels))
         info.add_metric(list(labels.values()), 1)
         yield info
-        reloads = _counter("reloads", "Attempts to take another version into service, by outcome.", ["outcome"])
-        for outcome, count in self._reloads.items():
-            reloads.add_metric([outcome], count)
-        yield reloads
+        yield _count_by(
+            "slipway_reloads", "Attempts to take another version into service, by outcome.", "outcome", self._reloads.items()
+        )
         for name, text, value in (
-            (
-                "requests_in_flight",
-                "Requests for a prediction under way.",
-                self._count_in_flight() if self._count_in_flight else 0,
-            ),
+            ("requests_in_flight", "Requests for a prediction under way.", self._slot.num_in_flight),
             ("uptime_seconds", "Since the process began to count.", time.monotonic() - self._started_at),
-            ("ready", "1 while the process wants requests, else 0.", int(not draining)),
-            ("draining", "1 while the process is about to end, else 0.", int(draining)),
+            ("ready", "1 while the process wants requests, else 0.", not draining),
+            ("draining", "1 while the process is about to end, else 0.", draining),
         ):
-            gauge = _gauge(name, text)
-            gauge.add_metric([], value)
-            yield gauge
+            yield GaugeMetricFamily(f"slipway_{name}", text, value=value)
 
     def _open_registry(self) -> "CollectorRegistry":
         if self._registry is None:
@@ -221,28 +206,18 @@ class Metrics:
 
 
 def _collect_payload(counts: "PayloadCounts") -> "Iterator[Metric]":
-    rows = _counter("payload_log_rows", "Rows of the payload log that were written.")
-    rows.add_metric([], counts.num_written)
-    yield rows
-    dropped = _counter("payload_log_dropped", "Rows that were to be logged and were not, by reason.", ["reason"])
-    for reason, count in counts.dropped.items():
-        dropped.add_metric([reason], count)
-    yield dropped
-
-
-def _counter(name: str, text: str, labels: list[str] | None = None) -> "CounterMetricFamily":
     from prometheus_client.metrics_core import CounterMetricFamily
 
-    return CounterMetricFamily(f"slipway_{name}", text, labels=labels or [])
+    yield CounterMetricFamily("slipway_payload_log_rows", "Rows of the payload log that were written.", value=counts.num_written)
+    yield _count_by(
+        "slipway_payload_log_dropped", "Rows that were to be logged and were not, by reason.", "reason", counts.dropped.items()
+    )
 
 
-def _gauge(name: str, text: str, labels: list[str] | None = None) -> "GaugeMetricFamily":
-    from prometheus_client.metrics_core import GaugeMetricFamily
+def _count_by(name: str, text: str, label: str, counts: Iterable[tuple[str, int]]) -> "CounterMetricFamily":
+    from prometheus_client.metrics_core import CounterMetricFamily
 
-    return GaugeMetricFamily(f"slipway_{name}", text, labels=labels or [])
-
-
-def _histogram(name: str, text: str, labels: list[str] | None = None) -> "HistogramMetricFamily":
-    from prometheus_client.metrics_core import HistogramMetricFamily
-
-    return HistogramMetricFamily(f"slipway_{name}", text, labels=labels or [])
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in counts:
+        family.add_metric([value], count)
+    return family

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from slipway.log import get_logger
 from slipway.serving.exchange import Observer
 from slipway.serving.inference.model import ModelSlot
-from slipway.serving.observe.access_log import AccessLog, AccessLogOptions
+from slipway.serving.observe.access_log import AccessLog
 from slipway.serving.observe.metrics import Metrics
 from slipway.serving.process.options import ObservationOptions
 from slipway.settings import Settings
@@ -29,6 +29,8 @@ class Observation:
     observers: tuple[Observer, ...]
     metrics: Metrics | None
     """None where nobody is to read them."""
+    access_log: AccessLog | None
+    """None where nothing is logged."""
     tracing: "Tracing | None"
     """None where nothing is traced."""
     ending: tuple[tuple[str, _Ending], ...]
@@ -52,8 +54,9 @@ def start_observation(options: ObservationOptions, slot: ModelSlot, settings: Se
     metrics = Metrics(slot) if options.metrics else None
     if metrics is not None:
         observers.append(metrics)
+    access_log = None
     if options.access_log:
-        access_log = AccessLog(AccessLogOptions(rate=options.access_log, slow_seconds=options.access_log_slow_seconds))
+        access_log = AccessLog(rate=options.access_log, slow_seconds=options.access_log_slow_seconds)
         access_log.start()
         observers.append(access_log)
         ending.append(("access log", access_log))
@@ -82,7 +85,7 @@ def start_observation(options: ObservationOptions, slot: ModelSlot, settings: Se
         ending.insert(0, ("payload log", payload_log))
         if metrics is not None:
             metrics.watch(payload=payload_log.counts)
-    return Observation(observers=tuple(observers), metrics=metrics, tracing=tracing, ending=tuple(ending))
+    return Observation(observers=tuple(observers), metrics=metrics, access_log=access_log, tracing=tracing, ending=tuple(ending))
 
 
 def _start_tracing(options: ObservationOptions) -> "Tracing | None":

@@ -13,7 +13,6 @@ import numpy as np
 from slipway.errors import ConfigError, StorageError
 from slipway.log import get_logger
 from slipway.serving.observe.payload_rows import SCHEMA_VERSION, Asked, Redaction, RowFormat, Values
-from slipway.serving.observe.sampling import check_rate
 from slipway.storage.objects import ObjectStorage
 from slipway.storage.uri import join_uri
 
@@ -54,12 +53,6 @@ class PayloadOptions:
     """Of the model's files in all, whoever wrote them: beyond it the oldest are deleted. 0 deletes none."""
 
     def __post_init__(self) -> None:
-        check_rate("The payload log's rate", self.rate)
-        for name in ("max_queue_rows", "max_queue_bytes", "max_file_rows", "max_file_bytes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"The payload log's {name} is {getattr(self, name)}; accepted: 1 or more.")
-        if self.flush_seconds <= 0:
-            raise ConfigError(f"The payload log's flush_seconds is {self.flush_seconds}; accepted: more than 0.")
         both = sorted({*self.drop_inputs} & {*self.hash_inputs})
         if both:
             raise ConfigError(f"The payload log is to drop and to hash {', '.join(both)}; accepted: one of the two.")
@@ -176,12 +169,12 @@ def _encode(row_format: RowFormat, parts: list[list[Values]]) -> bytes:
 
 def count_bytes(values: Values) -> int:
     """About what a column takes in memory."""
-    if isinstance(values, np.ndarray):
-        return values.nbytes if values.dtype != object else sum(map(_count_value, values.ravel()))
-    return sum(map(_count_value, values))
-
-
-def _count_value(value: object) -> int:
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    return _POINTER_BYTES + (len(value) if isinstance(value, bytes | str) else 0)
+    if isinstance(values, np.ndarray) and values.dtype != object:
+        return values.nbytes
+    items = values.ravel().tolist() if isinstance(values, np.ndarray) else values
+    if isinstance(items[0], np.ndarray):
+        return sum(item.nbytes for item in items)
+    num_bytes = _POINTER_BYTES * len(items)
+    if not isinstance(items[0], int | float):  # but bytes, or strings, of which some may be missing
+        num_bytes += sum(map(len, filter(None, items)))
+    return num_bytes

@@ -63,14 +63,15 @@ class PayloadLog:
         """See `Observer.observe`."""
         if inputs is None or outputs is None or not self._sampler.take():
             return
-        num_bytes = sum(map(count_bytes, (*inputs.values(), *outputs.values())))
         num_rows = exchange.num_samples
         if self._closed:
             self.counts.dropped["ended"] += num_rows
             return
-        rows_ahead, bytes_ahead = self._rows_in - self._rows_out, self._bytes_in - self._bytes_out
-        is_full = rows_ahead + num_rows > self._options.max_queue_rows or bytes_ahead + num_bytes > self._options.max_queue_bytes
-        if is_full:
+        if self._rows_in - self._rows_out + num_rows > self._options.max_queue_rows:
+            self.counts.dropped["queue_full"] += num_rows
+            return
+        num_bytes = sum(map(count_bytes, (*inputs.values(), *outputs.values())))
+        if self._bytes_in - self._bytes_out + num_bytes > self._options.max_queue_bytes:
             self.counts.dropped["queue_full"] += num_rows
             return
         self._rows_in += num_rows

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = "1"
 _PREFIX = "input."
-_IMAGE_RANK = 4
-_CHANNELS = (1, 3)
 _BLOCK_PIXELS = 1 << 16
 _HASH_LENGTH = 16
 _MICROSECONDS = 1e6
@@ -130,7 +128,7 @@ def _list_inputs(spec: TensorSpec, redaction: Redaction, *, keep_images: bool) -
     name, source = _PREFIX + spec.name, spec.name
     if source in redaction.hashed:
         return [_Column(name, "string", lambda asked: [_hash(value, redaction.key) for value in asked.inputs[source]])]
-    if spec.dtype == "uint8" and len(spec.shape) == _IMAGE_RANK and spec.shape[3] in _CHANNELS:
+    if spec.is_image:
         return _list_image(spec, keep_images=keep_images)
     if len(spec.shape) == 1:
         return [_Column(name, spec.dtype, lambda asked: asked.inputs[source])]

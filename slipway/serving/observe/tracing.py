@@ -26,8 +26,7 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, S
 from slipway import __version__
 from slipway.errors import ConfigError
 from slipway.log import get_logger
-from slipway.serving.exchange import Exchange
-from slipway.serving.observe.sampling import check_rate
+from slipway.serving.exchange import Exchange, TracePlace
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -52,30 +51,15 @@ class TracingOptions:
     """Share of the traces that begin here; one that a client began is followed where the client samples it."""
 
     def __post_init__(self) -> None:
-        check_rate("The share of traces", self.rate)
         if not self.endpoint.startswith(("http://", "https://")):
             raise ConfigError(f"The collector of traces is {self.endpoint!r}; accepted: http://HOST:4318, or https://.")
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Of a span in a trace."""
-
-    trace_id: int
-    span_id: int
-    is_sampled: bool
-
-    @property
-    def context(self) -> "Context":
-        flags = TraceFlags(TraceFlags.SAMPLED if self.is_sampled else TraceFlags.DEFAULT)
-        return set_span_in_context(NonRecordingSpan(SpanContext(self.trace_id, self.span_id, is_remote=True, trace_flags=flags)))
 
 
 class _NextIds(IdGenerator):
     """Gives the next span the ids that were decided for it, and random ones to all others."""
 
     def __init__(self) -> None:
-        self.place: _Place | None = None
+        self.place: TracePlace | None = None
 
     def generate_trace_id(self) -> int:
         return self.place.trace_id if self.place is not None else secrets.randbits(_TRACE_BITS)
@@ -100,13 +84,14 @@ class Tracing:
 
     def begin(self, exchange: Exchange) -> None:
         """Decide where the request stands in which trace: `exchange.trace` says it."""
+        span_id = secrets.randbits(_SPAN_BITS)
         client = _parse(exchange.traceparent)
-        trace_id = secrets.randbits(_TRACE_BITS) if client is None else client.trace_id
         if client is None:
+            trace_id, parent_id = secrets.randbits(_TRACE_BITS), None
             is_sampled = trace_id & ((1 << _RANDOM_BITS) - 1) < self._rate * (1 << _RANDOM_BITS)
         else:
-            is_sampled = client.is_sampled
-        exchange.trace = f"00-{trace_id:032x}-{secrets.randbits(_SPAN_BITS):016x}-{is_sampled:02x}"
+            trace_id, parent_id, is_sampled = client
+        exchange.trace = TracePlace(trace_id=trace_id, span_id=span_id, parent_id=parent_id, is_sampled=is_sampled)
 
     def observe(
         self,
@@ -116,16 +101,15 @@ class Tracing:
         outputs: Mapping[str, NDArray[Any]] | None,
     ) -> None:
         """See `Observer.observe`."""
-        place = _parse(exchange.trace)
+        place = exchange.trace
         if place is None or not place.is_sampled:
             return
         now = time.perf_counter()
         to_epoch = time.time() - now
-        client = _parse(exchange.traceparent)
         self._ids.place = place
         span = self._tracer.start_span(
             f"infer {model.name}",
-            context=None if client is None else client.context,
+            context=_parent_context(place),
             kind=SpanKind.SERVER,
             attributes=_describe(exchange, model),
             start_time=_nanoseconds(exchange.received_at + to_epoch),
@@ -155,12 +139,20 @@ class Tracing:
             child.end(_nanoseconds(start + seconds + to_epoch))
 
 
-def _parse(traceparent: str) -> _Place | None:
+def _parse(traceparent: str) -> tuple[int, int, bool] | None:
+    """(trace, span, whether it is sampled)."""
     found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
     if found is None:
         return None
     trace_id, span_id, flags = (int(part, 16) for part in found.groups())
-    return _Place(trace_id, span_id, bool(flags & TraceFlags.SAMPLED)) if trace_id and span_id else None
+    return (trace_id, span_id, bool(flags & TraceFlags.SAMPLED)) if trace_id and span_id else None
+
+
+def _parent_context(place: TracePlace) -> "Context | None":
+    if place.parent_id is None:
+        return None
+    flags = TraceFlags(TraceFlags.SAMPLED)
+    return set_span_in_context(NonRecordingSpan(SpanContext(place.trace_id, place.parent_id, is_remote=True, trace_flags=flags)))
 
 
 def _describe(exchange: Exchange, model: "LoadedModel") -> dict[str, str | int]:

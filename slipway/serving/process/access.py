@@ -4,15 +4,18 @@ import hashlib
 import hmac
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from ipaddress import IPv6Address, ip_network
 from math import ceil
-from typing import Any
 
 from slipway.errors import ConfigError
 from slipway.log import get_logger
+from slipway.serving.http.app_options import Guards
+from slipway.serving.http.messages import App, Receive, Scope, Send
+from slipway.serving.http.refusal import Refusal
+from slipway.serving.http.routes import is_probe
+from slipway.serving.process.changes import ChangingFiles
 from slipway.serving.process.options import AccessOptions
-from slipway.serving.process.refusal import App, Refusal, is_probe
 
 MIN_TOKEN_CHARACTERS = 16
 _LOOK_SECONDS = 1.0
@@ -46,8 +49,8 @@ class Tokens:
         self._file = options.token_file
         self._clock = clock
         self._looked_at = clock()
-        self._stamp = self._read_stamp()
-        self._from_file = self._read_file()
+        self._changes = ChangingFiles(self._file)
+        self._from_file = self._changes.read_changed(self._read_file) or ()
         if self._file is not None and not self._from_file:
             raise ConfigError(f"{self._file} holds no token; accepted: one a line.")
 
@@ -69,23 +72,14 @@ class Tokens:
         if self._file is None or self._clock() - self._looked_at < _LOOK_SECONDS:
             return
         self._looked_at = self._clock()
-        stamp = self._read_stamp()
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
         try:
-            self._from_file = self._read_file()
+            tokens = self._changes.read_changed(self._read_file)
         except ConfigError as error:  # it is being replaced, or wrong: those that were accepted still are
             get_logger(__name__).error("tokens_not_read", error=str(error))
-        else:
-            get_logger(__name__).info("tokens_read", file=str(self._file), number=len(self._from_file))
-
-    def _read_stamp(self) -> tuple[int, int, int]:
-        try:
-            status = self._file.stat() if self._file is not None else None
-        except OSError:
-            return (-1, -1, -1)
-        return (0, 0, 0) if status is None else (status.st_mtime_ns, status.st_size, status.st_ino)
+            return
+        if tokens is not None:
+            self._from_file = tokens
+            get_logger(__name__).info("tokens_read", file=str(self._file), number=len(tokens))
 
     def _read_file(self) -> tuple[bytes, ...]:
         if self._file is None:
@@ -133,20 +127,34 @@ class Access:
         self._tokens = Tokens(options)
         self._rate = Rate(options)
         self._needs_certificate = options.tls_client_ca is not None
-        self._open_paths = ("/metrics",) if options.open_metrics else ()
+        self._open_metrics = options.open_metrics
         self.num_refused: Counter[int] = Counter()
         """Requests that were refused so far, by status."""
+        self.tell_refusal: Callable[[int, str], None] | None = None
+        """Called with the status and the client's address for each of them."""
 
     @property
     def is_open(self) -> bool:
         """Whether everybody may ask as often as they like."""
         return not (self._tokens.are_needed or self._rate.is_limited or self._needs_certificate)
 
+    @property
+    def guards(self) -> Guards:
+        """What requests need, for the interface's description."""
+        return Guards(
+            needs_token=self._tokens.are_needed,
+            needs_certificate=self._needs_certificate,
+            limits_rate=self._rate.is_limited,
+            open_metrics=self._open_metrics,
+        )
+
     def find_refusal(self, path: str, *, authorization: str, address: str, has_certificate: bool) -> Refusal | None:
         """Why a request is refused; None where it is let through."""
         refusal = self._find_refusal(path, authorization, address, has_certificate)
         if refusal is not None:
             self.num_refused[refusal.status] += 1
+            if self.tell_refusal is not None:
+                self.tell_refusal(refusal.status, address)
         return refusal
 
     def _find_refusal(self, path: str, authorization: str, address: str, has_certificate: bool) -> Refusal | None:
@@ -154,7 +162,7 @@ class Access:
             return None
         if self._rate.is_limited and (refusal := self._rate.find_refusal(address)) is not None:
             return refusal
-        if path in self._open_paths:
+        if self._open_metrics and path == "/metrics":
             return None
         if self._needs_certificate and not has_certificate:
             return _NO_CERTIFICATE
@@ -168,11 +176,8 @@ class GuardedApp:
         self._app = app
         self._access = access
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        if scope.get("method") == "OPTIONS":  # tells methods alone, and a browser asks it without a token before it sends one
-            await self._app(scope, receive, send)
-            return
         client = scope.get("client")
         refusal = self._access.find_refusal(
             scope["path"],
@@ -186,12 +191,12 @@ class GuardedApp:
             await refusal.send(send)
 
 
-def _has_certificate(scope: Mapping[str, Any]) -> bool:
+def _has_certificate(scope: Scope) -> bool:
     tls = scope.get("extensions", {}).get("tls")
     return tls is not None and tls["client_cert_name"] is not None
 
 
-def _find_header(scope: Mapping[str, Any], wanted: bytes) -> str:
+def _find_header(scope: Scope, wanted: bytes) -> str:
     for name, value in scope["headers"]:
         if name == wanted:
             found: str = value.decode("latin-1")

@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING
 
 from slipway.errors import ConfigError
-from slipway.serving.http.app import create_app
+from slipway.serving.http.app import Application
 from slipway.serving.http.app_options import AppOptions
+from slipway.serving.http.messages import App
 from slipway.serving.inference.batching import BatchOptions
 from slipway.serving.inference.model import ModelSlot
 from slipway.serving.observe.observers import Observation
 from slipway.serving.process.access import Access, GuardedApp
 from slipway.serving.process.options import ServerOptions
-from slipway.serving.process.refusal import App
 from slipway.serving.wire.rows import RowPolicy
 
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ def make_batch_options(options: ServerOptions) -> BatchOptions:
     )
 
 
-def make_app_options(options: ServerOptions, observation: Observation) -> AppOptions:
+def make_app_options(options: ServerOptions, observation: Observation, access: Access) -> AppOptions:
     """What all protocols have in common."""
     metrics, tracing = observation.metrics, observation.tracing
     return AppOptions(
         max_body_bytes=options.max_body_bytes,
         default_deadline_seconds=options.deadline_seconds,
         rows=RowPolicy(unknown_columns=options.unknown_columns, unknown_categories=options.unknown_categories),
-        cors_origins=options.cors_origins,
         docs=options.docs,
+        guards=access.guards,
         begin_trace=None if tracing is None else tracing.begin,
         metrics=None if metrics is None else metrics.render,
     )
@@ -43,9 +43,11 @@ def make_app_options(options: ServerOptions, observation: Observation) -> AppOpt
 
 def make_app(options: ServerOptions, slot: ModelSlot, observation: Observation, access: Access) -> App:
     """The ASGI application with all that stands before it."""
-    app = create_app(slot, options=make_app_options(options, observation), observers=observation.observers)
+    app = Application(slot, make_app_options(options, observation, access), observation.observers)
     if observation.metrics is not None:
-        observation.metrics.watch(in_flight=lambda: slot.num_in_flight, refused=access.num_refused)
+        observation.metrics.watch(refused=access.num_refused)
+    if observation.access_log is not None:
+        access.tell_refusal = observation.access_log.observe_refusal
     return app if access.is_open else GuardedApp(app, access)
 
 
@@ -62,4 +64,4 @@ def make_grpc(options: ServerOptions, slot: ModelSlot, observation: Observation,
             f"--grpc-port needs gRPC, which is not installed here ({error}); accepted: -1, or the extra serve-grpc."
         ) from None
 
-    return GrpcServer(options, make_app_options(options, observation), slot, access, observation.observers)
+    return GrpcServer(options, make_app_options(options, observation, access), slot, access, observation.observers)

@@ -1,4 +1,4 @@
-"""How the process ends: a signal begins it, a second one hurries it, and it is over within its grace whatever clients do."""
+"""How the process ends: a signal begins it, a second one hurries it, and it is over within its grace whatever it is at."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 from slipway.log import get_logger
 from slipway.serving.process.options import LifeOptions
@@ -32,9 +33,12 @@ class Ending:
         if self._begun:
             _end_within(_HURRIED_SECONDS)
             self._hurry()
-            return
+        else:
+            self.begin(drain_seconds=self._options.drain_seconds if number == signal.SIGTERM else 0.0)
+
+    def begin(self, *, drain_seconds: float = 0.0) -> None:
+        """Stop once what has begun is answered, or the grace is over; go on answering for `drain_seconds` before."""
         self._begun = True
-        drain_seconds = self._options.drain_seconds if number == signal.SIGTERM else 0.0
         _end_within(drain_seconds + self._options.grace_seconds + _CLEAN_UP_SECONDS)
         self._drain()
         if drain_seconds:
@@ -53,18 +57,18 @@ def end_cleanly_on_signals() -> None:
         signal.signal(number, leave)
 
 
-def stop_when_stdin_closes(stop: Callable[[], None]) -> None:
-    """Call `stop` once standard input is closed."""
+def end_when_stdin_closes(end: Callable[[], None]) -> None:
+    """Call `end` once standard input is closed."""
 
     def read_on() -> None:
         while os.read(sys.stdin.fileno(), _READ_BYTES):  # unbuffered: a reader that holds sys.stdin's lock aborts the exit
             pass
-        stop()
+        end()
 
     threading.Thread(target=read_on, daemon=True).start()
 
 
-def leave_now(status: int) -> None:
+def leave_now(status: int) -> NoReturn:
     """End the process without waiting for threads: one may be in the middle of an inference."""
     sys.stdout.flush()
     sys.stderr.flush()

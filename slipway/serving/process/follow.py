@@ -1,6 +1,7 @@
 """Following the pointer file: a new version is loaded beside the old one, then takes over."""
 
-import asyncio
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -32,21 +33,25 @@ class PointerFollower:
         self._pointer = pointer
         self._load = load
         self._count = count_reload or (lambda _outcome: None)
-        self._refused = b""
+        self._seen = b""
 
-    async def run(self) -> None:
-        """Look at the pointer until cancelled."""
+    def start(self) -> None:
+        """Look at the pointer for as long as the process lives, on a thread that its end does not wait for."""
+        threading.Thread(target=self._run, name="follow", daemon=True).start()
+
+    def _run(self) -> None:
         while True:
-            await asyncio.sleep(_POLL_SECONDS)
-            await asyncio.to_thread(self._follow)
+            time.sleep(_POLL_SECONDS)
+            self._follow()
 
     def _follow(self) -> None:
         try:
             content = self._pointer.read_bytes()
         except OSError:
             return
-        if content == self._refused:
+        if content == self._seen:
             return
+        self._seen = content
         current = self._slot.current
         try:
             record = read_pointer(self._pointer)
@@ -54,7 +59,6 @@ class PointerFollower:
                 return
             model = self._load(record)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next version is to be followed
-            self._refused = content
             self._count("failed")
             told = str(error) if isinstance(error, (SlipwayError, OSError)) else repr(error)
             _log.error("version_not_loaded", error=told, still_serving=current.version)

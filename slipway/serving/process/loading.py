@@ -52,9 +52,10 @@ class Loader:
         if not is_remote(uri):
             return local_path(uri)
         self.imported.set()
-        from slipway.serving.process.source import local_bundle
+        from slipway.serving.process.source import download_bundle, temporary_folder
 
-        return self._copies.enter_context(local_bundle(uri, self._settings))
+        folder = self._copies.enter_context(temporary_folder())  # known before it is filled: a signal may end the process then
+        return download_bundle(uri, self._settings, folder)
 
     def _load(self, bundle_dir: Path, name: str, version: str) -> "LoadedModel":
         options = self._options

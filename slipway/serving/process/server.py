@@ -1,31 +1,33 @@
 """The predictor as a process: load, listen, say so, follow the pointer, drain on SIGTERM."""
 
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import uvicorn
 
 from slipway.log import get_logger
+from slipway.serving.http.cors import Cors
+from slipway.serving.http.messages import App
 from slipway.serving.inference.model import ModelSlot
 from slipway.serving.observe.observers import start_observation
 from slipway.serving.process.access import Access
 from slipway.serving.process.assembly import make_app, make_batch_options, make_grpc
-from slipway.serving.process.connection import BoundedConnection, ConnectionWatch
-from slipway.serving.process.ending import Ending, end_cleanly_on_signals, stop_when_stdin_closes
+from slipway.serving.process.complaints import tell_uvicorns_complaints
+from slipway.serving.process.connection import BoundedConnection
+from slipway.serving.process.ending import Ending, end_cleanly_on_signals, end_when_stdin_closes, leave_now
 from slipway.serving.process.follow import PointerFollower
 from slipway.serving.process.listening import bind, listen, raise_file_limit
 from slipway.serving.process.loading import Loader, Loading
 from slipway.serving.process.memory import return_large_blocks
 from slipway.serving.process.options import ServerOptions, load_options
-from slipway.serving.process.refusal import App
 from slipway.serving.process.tls import ServerTls
+from slipway.serving.process.watch import ConnectionWatch
 from slipway.settings import Settings
 from slipway.storage.files import write_json
 
@@ -71,9 +73,9 @@ def run_server(options: ServerOptions, settings: Settings, *, loading: Loading |
                 background.append(tls.follow_files())
             if options.pointer is not None:
                 count = None if observation.metrics is None else observation.metrics.count_reload
-                background.append(PointerFollower(slot, options.pointer, loading.loader.load_record, count_reload=count).run())
+                PointerFollower(slot, options.pointer, loading.loader.load_record, count_reload=count).start()
             if options.until_stdin_closes:
-                stop_when_stdin_closes(server.stop)
+                end_when_stdin_closes(server.ending.begin)
             try:
                 with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
                     runner.run(_serve(server, listener, background))
@@ -81,9 +83,14 @@ def run_server(options: ServerOptions, settings: Settings, *, loading: Loading |
                 observation.close(_OBSERVATION_SECONDS)
 
 
-def serve_pointer(pointer: Path, settings: Settings, arguments: Sequence[str] = ()) -> None:
-    """Serve what a pointer file names, and follow it; `arguments` are further ones of the predictor's command line."""
-    run_server(load_options(["--pointer", str(pointer), *arguments], settings), settings)
+def serve_pointer(pointer: Path, settings: Settings, arguments: Sequence[str] = ()) -> NoReturn:
+    """Serve what a pointer file names, and follow it, to the end of the process: a thread may be in the middle of a loading.
+
+    `arguments` are further ones of the predictor's command line. Raises what `run_server` does.
+    """
+    with suppress(SystemExit):  # a signal, before anything could be answered
+        run_server(load_options(["--pointer", str(pointer), *arguments], settings), settings)
+    leave_now(0)
 
 
 class _Server(uvicorn.Server):
@@ -99,7 +106,7 @@ class _Server(uvicorn.Server):
         make_grpc: "Callable[[], GrpcServer] | None",
     ) -> None:
         super().__init__(config)
-        self.watch = ConnectionWatch(options, self.server_state)
+        self.watch = ConnectionWatch(options, self.server_state, Cors(options.cors_origins))
         self._slot = slot
         self._options = options
         self._port: int = listener.getsockname()[1]
@@ -107,31 +114,27 @@ class _Server(uvicorn.Server):
         self._make_grpc = make_grpc
         self._grpc: GrpcServer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ending = Ending(options, drain=self._drain, stop=self.stop, hurry=self._hurry)
+        self.ending = Ending(options, drain=self._drain, stop=self._stop, hurry=self._hurry)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called by uvicorn on SIGTERM and SIGINT."""
-        self._ending.handle_signal(sig, frame)
-
-    def stop(self) -> None:
-        """Take no more requests, and return from `serve` once those that have begun are answered."""
-        self.should_exit = True
+        self.ending.handle_signal(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn with the bound socket."""
         self._loop = loop = asyncio.get_running_loop()
-        for listener in sockets or []:
-            listen(listener)
-            self.servers = [
-                await loop.create_server(
-                    lambda: BoundedConnection(self.config, self.server_state, self.watch),
-                    sock=listener,
-                    ssl=None if self._tls is None else self._tls.context,
-                    backlog=self.config.backlog,
-                    ssl_handshake_timeout=None if self._tls is None else self._options.head_seconds,
-                    ssl_shutdown_timeout=None if self._tls is None else _TLS_GOODBYE_SECONDS,
-                )
-            ]
+        [listener] = sockets or []
+        listen(listener)
+        self.servers = [
+            await loop.create_server(
+                lambda: BoundedConnection(self.config, self.server_state, self.watch),
+                sock=listener,
+                ssl=None if self._tls is None else self._tls.context,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=None if self._tls is None else self._options.head_seconds,
+                ssl_shutdown_timeout=None if self._tls is None else _TLS_GOODBYE_SECONDS,
+            )
+        ]
         ports = {"port": self._port}
         if self._make_grpc is not None:
             self._grpc = self._make_grpc()
@@ -150,6 +153,10 @@ class _Server(uvicorn.Server):
 
     def _drain(self) -> None:
         self._slot.draining = True
+
+    def _stop(self) -> None:
+        """Take no more requests, and return from `serve` once those that have begun are answered."""
+        self.should_exit = True
 
     def _hurry(self) -> None:
         self.should_exit = self.force_exit = True
@@ -176,7 +183,7 @@ class _Server(uvicorn.Server):
 
 
 def _make_config(options: ServerOptions, app: App) -> uvicorn.Config:
-    _tell_uvicorns_complaints()
+    tell_uvicorns_complaints()
     return uvicorn.Config(
         app,
         interface="asgi3",
@@ -207,21 +214,3 @@ async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-class _Complaints(logging.Handler):
-    """What uvicorn has to say of failures, as our own events."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """See `logging.Handler`."""
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, asyncio.CancelledError):
-            return  # what was cut off in the end: told by "grace_is_over"
-        _log.log(record.levelno, "server_failed", told=record.getMessage().strip(), exc_info=error)
-
-
-def _tell_uvicorns_complaints() -> None:
-    logger = logging.getLogger("uvicorn.error")
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
-    logger.handlers = [_Complaints()]

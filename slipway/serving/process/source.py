@@ -24,12 +24,12 @@ def local_bundle(uri: str, settings: Settings) -> Iterator[Path]:
     if not is_remote(uri):
         yield local_path(uri)
         return
-    with _temporary_folder() as folder:
-        _download(uri, settings, folder / "bundle")
-        yield folder / "bundle"
+    with temporary_folder() as folder:
+        yield download_bundle(uri, settings, folder)
 
 
-def _download(uri: str, settings: Settings, target: Path) -> None:
+def download_bundle(uri: str, settings: Settings, folder: Path) -> Path:
+    """Copy a bundle from an object store to a folder within `folder`; raises what `local_bundle` does."""
     from slipway.storage.objects import ObjectStorage
 
     storage = ObjectStorage(settings)
@@ -37,11 +37,17 @@ def _download(uri: str, settings: Settings, target: Path) -> None:
         storage.read_bytes(join_uri(uri, INFO_NAME))
     except ObjectMissingError:
         raise BundleError(f"{uri} holds no {INFO_NAME}: it is not a bundle, or was not uploaded to its end.") from None
-    storage.download_folder(uri, target)
+    storage.download_folder(uri, folder / "bundle")
+    return folder / "bundle"
 
 
 @contextmanager
-def _temporary_folder() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
+    """A folder for a copy, which lasts as long as the block.
+
+    Raises:
+        BundleError: there is no place that can be written.
+    """
     try:
         folder = tempfile.TemporaryDirectory(prefix="slipway-bundle-", ignore_cleanup_errors=True)
     except OSError as error:

@@ -2,12 +2,11 @@
 
 import asyncio
 import ssl
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from slipway.errors import ConfigError
 from slipway.log import get_logger
+from slipway.serving.process.changes import ChangingFiles
 from slipway.serving.process.options import AccessOptions
 
 _LOOK_SECONDS = 5.0
@@ -27,30 +26,26 @@ class ServerTls:
         self._options = options
         self._look_seconds = look_seconds
         self.context = _make_context()
-        self._load(self.context)
+        self._files = ChangingFiles(options.tls_certificate, options.tls_key, options.tls_client_ca)
+        self._files.read_changed(lambda: self._load(self.context))
 
     async def follow_files(self) -> None:
         """Read the files again when they change, until cancelled."""
-        stamp = self._read_stamp()
         while True:
             await asyncio.sleep(self._look_seconds)
-            if (now := self._read_stamp()) == stamp:
-                continue
             try:
-                self._load(_make_context())  # or the one in use would have half of what is there
-                self._load(self.context)
+                changed = self._files.read_changed(self._load_again)
             except ConfigError as error:  # one of two files is there: look again
                 get_logger(__name__).error("certificate_not_read", error=str(error))
-            else:
-                stamp = now
+                continue
+            if changed is not None:
                 get_logger(__name__).info("certificate_read", file=str(self._options.tls_certificate))
 
-    @property
-    def _files(self) -> Sequence[Path]:
-        options = self._options
-        return [path for path in (options.tls_certificate, options.tls_key, options.tls_client_ca) if path is not None]
+    def _load_again(self) -> ssl.SSLContext:
+        self._load(_make_context())  # or the one in use would have half of what is there
+        return self._load(self.context)
 
-    def _load(self, context: ssl.SSLContext) -> None:
+    def _load(self, context: ssl.SSLContext) -> ssl.SSLContext:
         options = self._options
         try:
             context.load_cert_chain(str(options.tls_certificate), options.tls_key, password=_no_password)
@@ -58,17 +53,12 @@ class ServerTls:
                 context.load_verify_locations(cafile=options.tls_client_ca)
                 context.verify_mode = ssl.CERT_OPTIONAL
         except (OSError, ValueError) as error:  # SSLError is an OSError
-            names = ", ".join(map(str, self._files))
+            names = ", ".join(map(str, self._files.paths))
             raise ConfigError(
                 f"TLS cannot be set up from {names} ({error}); accepted: a certificate chain, its key without a password, "
                 "and authorities, all as PEM."
             ) from None
-
-    def _read_stamp(self) -> Sequence[object]:
-        try:
-            return [(status.st_mtime_ns, status.st_ino) for status in (path.stat() for path in self._files)]
-        except OSError:
-            return []
+        return context
 
 
 def describe_peer(transport: asyncio.BaseTransport) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slipway.engines.engine import Arrays
 from slipway.errors import RequestError
 from slipway.export.signature import Signature, TensorSpec
-from slipway.serving.wire.tensors import Arrays, show
+from slipway.serving.wire.tensors import show
 
 _PROBABILITIES_RANK = 2
 _SHOWN_NAMES = 20

@@ -3,18 +3,16 @@
 import io
 import struct
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from slipway.data.decoding import FORMATS, decode_image
 from slipway.data.images import Pixels, drop_equal_channels
+from slipway.engines.engine import Arrays
 from slipway.errors import DataError, RequestError
 from slipway.export.signature import Signature, TensorSpec
 from slipway.serving.wire.request import InferRequest
-from slipway.serving.wire.tensors import Arrays
 
 try:
     import simplejpeg
@@ -26,7 +24,6 @@ MAX_PIXELS = 40_000_000
 """Of all images of one request."""
 MAX_SIZES = 1024
 """Different ones, of the images of one request: each is a part that the event loop sees."""
-_IMAGE_RANK = 4
 _GREY, _COLOR = 1, 3
 _ORIENTATION = 0x0112
 _AS_STORED = (None, 1)
@@ -49,18 +46,7 @@ def has_image_magic(body: bytes) -> bool:
 def find_image_spec(signature: Signature) -> TensorSpec | None:
     """The input of a model that takes one image; None for another model."""
     spec = signature.inputs[0]
-    is_image = spec.dtype == "uint8" and len(spec.shape) == _IMAGE_RANK and spec.shape[3] in (_GREY, _COLOR)
-    return spec if len(signature.inputs) == 1 and is_image else None
-
-
-def parse_image(body: bytes, signature: Signature, *, min_side: int | None = None) -> dict[str, NDArray[Any]]:
-    """Decode one JPEG, PNG or WebP file into the inputs of a model that takes one image.
-
-    Raises:
-        RequestError: the model takes something else, or the file is not a readable image of at most 40 megapixels.
-    """
-    spec = require_image_spec(signature)
-    return {spec.name: ImageReader(spec, min_side=min_side).read(body, "The image")[None]}
+    return spec if len(signature.inputs) == 1 and spec.is_image else None
 
 
 def require_image_spec(signature: Signature) -> TensorSpec:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slipway.engines.engine import Arrays
 from slipway.export.signature import Signature
-from slipway.serving.wire.tensors import Arrays
+from slipway.serving.wire.answers import holds_probabilities
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +35,8 @@ class InferRequest:
     """V2: in the order to answer with."""
     top_k: int = 0
     """V1: only the most probable classes, that many; 0 for all."""
+    timeout_seconds: float | None = None
+    """That the client waits for the answer, where the body says so."""
 
     @property
     def inputs(self) -> Arrays:
@@ -55,9 +58,11 @@ class SeveralParts(Exception):  # noqa: N818  # no error: the request is to be t
         self.request = request
 
 
-def all_outputs(signature: Signature, *, top_k: int = 0) -> tuple[WantedOutput, ...]:
-    """What a request is answered with that asks for nothing in particular."""
-    return tuple(WantedOutput(name=spec.name, top_k=top_k) for spec in signature.outputs)
+def all_outputs(signature: Signature, *, binary: bool = False, top_k: int = 0) -> tuple[WantedOutput, ...]:
+    """What a request is answered with that asks for no output in particular; `top_k` is of those that hold probabilities."""
+    return tuple(
+        WantedOutput(name=spec.name, binary=binary, top_k=top_k if holds_probabilities(spec) else 0) for spec in signature.outputs
+    )
 
 
 def merge_inputs(request: InferRequest) -> Arrays:

@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from slipway.engines.engine import Arrays
 from slipway.errors import RequestError
 from slipway.export.signature import Signature, TensorSpec
 from slipway.serving.wire.answers import suggest
-from slipway.serving.wire.tensors import Arrays, may_be_missing, show, to_array
+from slipway.serving.wire.tensors import may_be_missing, show, to_array
 
 _NAMED_ROWS = 1000
 """Rows among which the one is looked for that is at fault."""
@@ -41,9 +42,9 @@ def read_rows(rows: Sequence[Any], signature: Signature, policy: RowPolicy, wher
             raise RequestError(
                 f"{where}[{place}] is {show(row)}; accepted: an object with a value for each of {', '.join(specs)}."
             )
-        if row.keys() - specs.keys():
+        if not row.keys() <= specs.keys():
             check_columns(row, specs, policy, f"{where}[{place}]")
-        if not row.keys() & specs.keys():
+        if row.keys().isdisjoint(specs.keys()):
             raise RequestError(f"{where}[{place}] names no column of the model; accepted: {', '.join(specs)}.")
     return {name: _read_column([row.get(name) for row in rows], spec, where) for name, spec in specs.items()}
 

@@ -2,17 +2,15 @@
 
 import math
 import struct
-from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slipway.engines.engine import Arrays
 from slipway.errors import RequestError
-from slipway.export.signature import DType, Signature, TensorSpec
-
-Arrays = Mapping[str, NDArray[Any]]
+from slipway.export.signature import DType, Signature, TensorSpec, show_shape
 
 DATATYPES: dict[DType, str] = {"uint8": "UINT8", "float32": "FP32", "int64": "INT64", "string": "BYTES"}
 MAX_SAMPLES = 65_536
@@ -30,14 +28,8 @@ def parse_shape(value: object, spec: TensorSpec, where: str) -> tuple[int, ...]:
     Raises:
         RequestError: it is none.
     """
-    fits = (
-        isinstance(value, list)
-        and len(value) == len(spec.shape)
-        and all(type(size) is int and size >= 1 for size in value)
-        and all(wanted is None or size == wanted for size, wanted in zip(value, spec.shape, strict=True))
-    )
-    if not isinstance(value, list) or not fits:
-        raise RequestError(f"{where}.shape is {show(value)}; accepted: {show_shape(spec)}, each 1 or more.")
+    if not isinstance(value, list) or not all(type(size) is int for size in value) or not spec.fits(value):
+        raise RequestError(f"{where}.shape is {show(value)}; accepted: {show_shape(spec.shape)}, each 1 or more.")
     if value[0] > MAX_SAMPLES:
         raise RequestError(f"{where}.shape is {show(value)}; accepted: at most {MAX_SAMPLES} samples in one request.")
     return tuple(value)
@@ -124,11 +116,6 @@ def show(value: object) -> str:
         else f"{type(value).__name__} of {len(value)}"
     )
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
-
-
-def show_shape(spec: TensorSpec) -> str:
-    """The shape that an input takes, in a message."""
-    return "[" + ", ".join("any" if size is None else str(size) for size in spec.shape) + "]"
 
 
 def fast_array(data: list[Any], dtype: DType) -> NDArray[Any] | None:

@@ -10,14 +10,15 @@ import orjson
 from numpy.typing import NDArray
 
 from slipway.data.images import Pixels
+from slipway.engines.engine import Arrays
 from slipway.errors import RequestError
-from slipway.export.signature import Signature, TensorSpec
+from slipway.export.signature import Signature, TensorSpec, show_shape
 from slipway.serving.wire.answers import parse_top_k, to_predictions
 from slipway.serving.wire.images import ImageReader, find_image_spec, stack_images
 from slipway.serving.wire.json_body import parse_object
 from slipway.serving.wire.request import InferRequest
 from slipway.serving.wire.rows import RowPolicy, read_columns, read_rows, takes_columns
-from slipway.serving.wire.tensors import MAX_SAMPLES, Arrays, convert, fast_array, loose_array, show, show_shape
+from slipway.serving.wire.tensors import MAX_SAMPLES, convert, fast_array, loose_array, show
 
 _ACCEPTED = '{"instances": [...]} or {"inputs": {...}}'
 _REFUSE_UNKNOWN = RowPolicy()
@@ -124,18 +125,10 @@ def _to_samples(values: list[Any], spec: TensorSpec, where: str) -> NDArray[Any]
     wanted = spec.shape[1:]
     if loose.ndim == 1 and all(size == 1 for size in wanted):
         loose = loose.reshape((len(values), *([1] * len(wanted))))
-    _check_sample_shape(loose.shape[1:], spec, where)
+    if not spec.fits(loose.shape):
+        accepted = f"{show_shape(spec.shape)} with the samples in front"
+        raise RequestError(f"{where} holds samples of the shape {list(loose.shape[1:])}; accepted: {accepted}.")
     return convert(loose, spec, where)
-
-
-def _check_sample_shape(shape: tuple[int, ...], spec: TensorSpec, where: str) -> None:
-    wanted = spec.shape[1:]
-    if len(shape) != len(wanted) or any(
-        size < 1 or expected not in (None, size) for size, expected in zip(shape, wanted, strict=True)
-    ):
-        raise RequestError(
-            f"{where} holds samples of the shape {list(shape)}; accepted: {show_shape(spec)} with the samples in front."
-        )
 
 
 def _parse_images(samples: list[Any], spec: TensorSpec, min_side: int | None, where: str) -> InferRequest:
@@ -153,8 +146,7 @@ def _stack_equal(values: list[Any], spec: TensorSpec) -> NDArray[Any] | None:
     try:
         fast = fast_array(values, spec.dtype)
         pixels = _add_channel(loose_array(values, spec, "") if fast is None else fast, spec, 1)
-        _check_sample_shape(pixels.shape[1:], spec, "")
-        return convert(pixels, spec, "")
+        return convert(pixels, spec, "") if spec.fits(pixels.shape) else None
     except (ValueError, OverflowError):  # RequestError is one
         return None
 
@@ -167,12 +159,8 @@ def _parse_one(value: Any, spec: TensorSpec, reader: ImageReader, where: str) ->
             f'{where} is {show(value)}; accepted: {{"b64": "..."}} with a JPEG, PNG or WebP file, or nested lists of pixels.'
         )
     pixels = _add_channel(loose_array(value, spec, where), spec, 0)
-    shape, wanted = pixels.shape, spec.shape[1:]
-    if len(shape) != len(wanted) or any(
-        size < 1 or expected not in (None, size) for size, expected in zip(shape, wanted, strict=True)
-    ):
-        accepted = "[" + ", ".join("any" if size is None else str(size) for size in wanted) + "]"
-        raise RequestError(f"{where} is nested as {list(shape)}; accepted: {accepted}.")
+    if not spec.fits((1, *pixels.shape)):
+        raise RequestError(f"{where} is nested as {list(pixels.shape)}; accepted: {show_shape(spec.shape[1:])}.")
     return convert(pixels, spec, where)
 
 

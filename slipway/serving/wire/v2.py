@@ -10,16 +10,21 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from slipway.engines.engine import Arrays
 from slipway.errors import RequestError
 from slipway.export.signature import Signature, TensorSpec
+from slipway.serving.exchange import MAX_DEADLINE_SECONDS
 from slipway.serving.wire import answers, v2_binary
 from slipway.serving.wire.json_body import parse_object
-from slipway.serving.wire.request import InferRequest, WantedOutput
+from slipway.serving.wire.request import InferRequest, WantedOutput, all_outputs
 from slipway.serving.wire.rows import RowPolicy, takes_columns
-from slipway.serving.wire.tensors import DATATYPES, Arrays, check_inputs, parse_shape, show, to_array
+from slipway.serving.wire.tensors import DATATYPES, check_inputs, parse_shape, show, to_array
 
 _REFUSE_UNKNOWN = RowPolicy()
 _ACCEPTED = 'a V2 infer request, {"inputs": [...]}'
+_MICROSECONDS = 1_000_000
+MAX_TIMEOUT = MAX_DEADLINE_SECONDS * _MICROSECONDS
+"""Of the parameter `timeout`, in microseconds."""
 
 
 def parse_request(
@@ -33,7 +38,6 @@ def parse_request(
         json_size: Bytes of the JSON; None where it is all of the body.
         policy: What becomes of columns that a model of tables does not know.
         top_k: The most probable classes in place of probabilities, where the body names no outputs; 0 for the probabilities.
-        top_k: What the query says of it, for outputs of which the body says nothing.
 
     Raises:
         RequestError: it is not what `signature` accepts; the message names the field and what is accepted.
@@ -52,6 +56,7 @@ def parse_request(
         outputs=parse_outputs(
             content.get("outputs"), signature, binary=parse_flag(parameters, "binary_data_output", "parameters"), top_k=top_k
         ),
+        timeout_seconds=parse_timeout(parameters),
     )
 
 
@@ -194,10 +199,7 @@ def parse_outputs(entries: object, signature: Signature, *, binary: bool = False
     """
     known = {spec.name: spec for spec in signature.outputs}
     if entries is None or entries == []:
-        return tuple(
-            WantedOutput(name=name, binary=binary, top_k=top_k if answers.holds_probabilities(spec) else 0)
-            for name, spec in known.items()
-        )
+        return all_outputs(signature, binary=binary, top_k=top_k)
     if not isinstance(entries, list):
         raise RequestError(f"outputs is {show(entries)}; accepted: a list of objects with a name, of {', '.join(known)}.")
     wanted: dict[str, WantedOutput] = {}
@@ -228,6 +230,19 @@ def parse_flag(parameters: dict[str, Any], name: str, where: str, *, default: bo
     if not isinstance(value, bool):
         raise RequestError(f"{where}.{name} is {show(value)}; accepted: true, false.")
     return value
+
+
+def parse_timeout(parameters: dict[str, Any]) -> float | None:
+    """The parameter `timeout` of a request (Triton's schedule policy extension), in seconds; None where it is not there, or 0.
+
+    Raises:
+        RequestError: it is no such number of microseconds.
+    """
+    value = parameters.get("timeout", 0)
+    if type(value) is not int or not 0 <= value <= MAX_TIMEOUT:
+        accepted = f"a whole number of microseconds, at most {MAX_TIMEOUT}, or 0 for none"
+        raise RequestError(f"parameters.timeout is {show(value)}; accepted: {accepted}.")
+    return value / _MICROSECONDS or None
 
 
 def _to_json(array: NDArray[Any]) -> Any:

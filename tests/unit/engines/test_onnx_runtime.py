@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from slipway.engines.onnx_runtime import OnnxRuntimeEngine
-from slipway.errors import BundleError, RequestError
+from slipway.errors import RequestError
 from slipway.export.signature import Signature, TensorSpec
 
 SIGNATURE = Signature(
@@ -45,29 +45,6 @@ def test_numbers_and_strings_go_through_by_name_for_any_batch(model_path):
         outputs = engine.predict({"color": color, "age": np.arange(size, dtype=np.float32)})
         np.testing.assert_array_equal(outputs["doubled"], 2 * np.arange(size, dtype=np.float32))
         assert outputs["same"].tolist() == color.tolist()
-
-
-@pytest.mark.parametrize("content", [b"", b"this is not a model", b"\x08\x07" * 50])
-def test_a_file_that_is_no_model_is_named(tmp_path, content):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(content)
-    with pytest.raises(BundleError, match=r"model\.onnx.*Export the model again"):
-        OnnxRuntimeEngine(path, SIGNATURE)
-
-
-def test_a_truncated_model_and_a_missing_one_are_named(model_path):
-    model_path.write_bytes(model_path.read_bytes()[:60])
-    with pytest.raises(BundleError, match=r"model\.onnx"):
-        OnnxRuntimeEngine(model_path, SIGNATURE)
-    model_path.unlink()
-    with pytest.raises(BundleError, match="is missing"):
-        OnnxRuntimeEngine(model_path, SIGNATURE)
-
-
-def test_a_model_that_is_not_what_its_bundle_states_is_refused(model_path):
-    other = Signature(inputs=SIGNATURE.inputs[:1], outputs=SIGNATURE.outputs)
-    with pytest.raises(BundleError, match="color"):
-        OnnxRuntimeEngine(model_path, other)
 
 
 @pytest.mark.parametrize(

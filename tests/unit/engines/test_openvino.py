@@ -9,8 +9,7 @@ from slipway.engines.onnx_runtime import OnnxRuntimeEngine
 from slipway.engines.openvino import BATCH_SIZES, OpenVinoEngine
 from slipway.engines.processor import computes_natively
 from slipway.engines.sizes import resize_images
-from slipway.errors import BundleError, RequestError
-from slipway.export.signature import Signature, TensorSpec
+from slipway.errors import RequestError
 from tests.int8_bundle import SIDE, SIGNATURE, draw_images
 
 SIZES = [(16, 16), (17, 16), (15, 15), (32, 32), (49, 35), (250, 167), (7, 5), (1, 1), (1, 300), (640, 480)]
@@ -98,30 +97,6 @@ def test_fp32_is_not_bf16_where_the_processor_has_it(conv_bundle, openvino, onnx
     exact = answer(onnx_runtime, images)
     rounded = answer(OpenVinoEngine(conv_bundle.model_path, SIGNATURE, precision="bf16"), images)
     assert np.abs(rounded - exact).max() > 20 * np.abs(answer(openvino, images) - exact).max()
-
-
-@pytest.mark.parametrize("content", [b"", b"this is not a model", b"\x08\x07" * 50])
-def test_a_file_that_is_no_model_is_named(tmp_path, content):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(content)
-    with pytest.raises(BundleError, match=r"model\.onnx.*Export the model again"):
-        OpenVinoEngine(path, SIGNATURE)
-
-
-def test_a_truncated_model_and_a_missing_one_are_named(conv_bundle, tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(conv_bundle.model_path.read_bytes()[:200])
-    with pytest.raises(BundleError, match=r"model\.onnx"):
-        OpenVinoEngine(path, SIGNATURE)
-    path.unlink()
-    with pytest.raises(BundleError, match="is missing"):
-        OpenVinoEngine(path, SIGNATURE)
-
-
-def test_a_model_that_is_not_what_its_bundle_states_is_refused(conv_bundle):
-    other = Signature(inputs=SIGNATURE.inputs, outputs=(TensorSpec(name="scores", dtype="float32", shape=(None, 4)),))
-    with pytest.raises(BundleError, match="scores"):
-        OpenVinoEngine(conv_bundle.model_path, other)
 
 
 @pytest.mark.parametrize(

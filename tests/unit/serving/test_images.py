@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from slipway.data.decoding import decode_image
+from slipway.data.images import Pixels
 from slipway.errors import RequestError
 from slipway.export.signature import Signature, TensorSpec
-from slipway.serving.wire.images import MAX_SIZES, MEDIA_TYPES, ImageReader, parse_image, stack_images
+from slipway.serving.wire.images import MAX_SIZES, MEDIA_TYPES, ImageReader, require_image_spec, stack_images
 
 
 def signature(*shape: int | None) -> Signature:
@@ -26,14 +27,18 @@ def encode(image: Image.Image, media_type: str = "image/png", **options: object)
     return stream.getvalue()
 
 
+def read(body: bytes, model: Signature, *, min_side: int | None = None) -> Pixels:
+    return ImageReader(require_image_spec(model), min_side=min_side).read(body, "The image")
+
+
 def picture() -> Image.Image:
     return Image.fromarray(np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3))
 
 
 @pytest.mark.parametrize("media_type", MEDIA_TYPES)
-def test_an_image_file_becomes_one_sample(media_type):
-    image = parse_image(encode(picture(), media_type), COLOR)["image"]
-    assert (image.dtype, image.shape) == (np.uint8, (1, 2, 3, 3))
+def test_an_image_file_becomes_its_pixels(media_type):
+    image = read(encode(picture(), media_type), COLOR)
+    assert (image.dtype, image.shape) == (np.uint8, (2, 3, 3))
 
 
 def test_images_of_one_request_have_a_bounded_number_of_sizes():
@@ -46,14 +51,14 @@ def test_images_of_one_request_have_a_bounded_number_of_sizes():
 def test_an_image_is_turned_upright_and_gets_the_models_channels():
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned = parse_image(encode(picture(), "image/jpeg", exif=exif), COLOR)["image"]
-    assert turned.shape == (1, 3, 2, 3)
-    grey = parse_image(encode(Image.new("RGB", (4, 4), (50, 50, 50))), signature(None, None, None, 1))["image"]
-    assert (grey.shape, set(grey.ravel())) == ((1, 4, 4, 1), {50})
-    colored = parse_image(encode(Image.new("RGB", (2, 2), (200, 0, 0))), signature(None, None, None, 1))["image"]
-    assert (colored.shape, set(colored.ravel())) == ((1, 2, 2, 1), {60})
-    from_grey = parse_image(encode(Image.new("L", (4, 4), 7)), COLOR)["image"]
-    assert (from_grey.shape, set(from_grey.ravel())) == ((1, 4, 4, 3), {7})
+    turned = read(encode(picture(), "image/jpeg", exif=exif), COLOR)
+    assert turned.shape == (3, 2, 3)
+    grey = read(encode(Image.new("RGB", (4, 4), (50, 50, 50))), signature(None, None, None, 1))
+    assert (grey.shape, set(grey.ravel())) == ((4, 4, 1), {50})
+    colored = read(encode(Image.new("RGB", (2, 2), (200, 0, 0))), signature(None, None, None, 1))
+    assert (colored.shape, set(colored.ravel())) == ((2, 2, 1), {60})
+    from_grey = read(encode(Image.new("L", (4, 4), 7)), COLOR)
+    assert (from_grey.shape, set(from_grey.ravel())) == ((4, 4, 3), {7})
 
 
 def test_an_image_is_turned_upright_wherever_its_head_says_how_it_lies():
@@ -63,23 +68,23 @@ def test_an_image_is_turned_upright_wherever_its_head_says_how_it_lies():
     segment = b"\xff\xe1" + (len(payload) + 2).to_bytes(2) + payload
     plain = encode(picture(), "image/jpeg")
     start = plain.index(b"\xff\xda")
-    assert parse_image(plain, COLOR)["image"].shape == (1, 2, 3, 3)
-    assert parse_image(plain[:start] + segment + plain[start:], COLOR)["image"].shape == (1, 3, 2, 3)
+    assert read(plain, COLOR).shape == (2, 3, 3)
+    assert read(plain[:start] + segment + plain[start:], COLOR).shape == (3, 2, 3)
 
 
 def test_a_huge_image_is_refused_before_it_is_decoded():
     bomb = encode(Image.new("1", (9000, 9000)))
     assert len(bomb) < 20_000
     with pytest.raises(RequestError, match="9000 x 9000 pixels; accepted: at most 40000000 in all"):
-        parse_image(bomb, COLOR)
+        read(bomb, COLOR)
 
 
 def test_a_model_that_takes_no_image_says_what_it_takes():
     table = Signature(inputs=(TensorSpec(name="age", dtype="float32", shape=(None, 1)),), outputs=())
     with pytest.raises(RequestError, match="does not take one image but age"):
-        parse_image(encode(picture()), table)
+        read(encode(picture()), table)
     with pytest.raises(RequestError, match="width is 3; accepted: 2"):
-        parse_image(encode(picture()), signature(None, 2, 2, 3))
+        read(encode(picture()), signature(None, 2, 2, 3))
 
 
 @settings(derandomize=True, max_examples=150, deadline=None)
@@ -90,7 +95,7 @@ def test_a_damaged_file_is_decoded_or_refused(media_type, data):
         content[position] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(content)))
     with contextlib.suppress(RequestError):
-        parse_image(bytes(content[:cut]), COLOR)
+        read(bytes(content[:cut]), COLOR)
 
 
 @settings(derandomize=True, max_examples=400, deadline=None)
@@ -117,7 +122,7 @@ def test_a_jpeg_gets_exactly_the_pixels_that_training_data_get(
     )
     body = encode(image, "image/jpeg", quality=quality, subsampling=subsampling, progressive=progressive, exif=exif)
     expected = decode_image(io.BytesIO(body), min_side)
-    pixels = parse_image(body, COLOR, min_side=min_side)["image"][0]
+    pixels = read(body, COLOR, min_side=min_side)
     np.testing.assert_array_equal(pixels, expected if expected.shape[2] == 3 else expected.repeat(3, axis=2))
 
 

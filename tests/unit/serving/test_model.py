@@ -39,6 +39,11 @@ def test_a_model_answers_to_its_name_and_version_alone(bundle):
         model.check_name("shades", None)
     with pytest.raises(NotServedError, match="Version '8' of colors is not served here; accepted: 7"):
         model.check_name("colors", "8")
+    model.check_probe("colors", "7")
+    for name, version in (("shades", None), ("shades", "7"), ("colors", "8")):
+        with pytest.raises(NotServedError, match="is not served here; accepted: the name and the version that") as error:
+            model.check_probe(name, version)
+        assert name == "colors" or "colors" not in str(error.value)
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])

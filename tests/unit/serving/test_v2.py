@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as arrays
 
 from slipway.errors import RequestError
 from slipway.export.signature import Signature, TensorSpec
+from slipway.serving.wire.request import all_outputs
 from slipway.serving.wire.tensors import DATATYPES
 from slipway.serving.wire.v2 import parse_request, write_request, write_response
 
@@ -70,12 +71,34 @@ def test_data_may_be_flat_or_nested_like_the_shape(data):
         (json.dumps({"id": 7, "inputs": []}).encode(), "id is 7"),
         (ask()[:-1] + b', "outputs": [{"name": "logits"}]}', r"outputs\[0\].name is 'logits'; accepted: probabilities"),
         (ask()[:-1] + b', "outputs": 3}', "outputs is 3"),
+        (
+            ask()[:-1] + b', "parameters": {"timeout": "1"}}',
+            r"parameters.timeout is '1'; accepted: a whole number of microseconds",
+        ),
+        (ask()[:-1] + b', "parameters": {"timeout": 1.5}}', "parameters.timeout is 1.5"),
+        (ask()[:-1] + b', "parameters": {"timeout": true}}', "parameters.timeout is True"),
+        (ask()[:-1] + b', "parameters": {"timeout": null}}', "parameters.timeout is None"),
+        (ask()[:-1] + b', "parameters": {"timeout": -1}}', "parameters.timeout is -1"),
+        (ask()[:-1] + b', "parameters": {"timeout": 86400000001}}', "at most 86400000000, or 0 for none"),
         (b'{"inputs": [' + ask()[12:-2] + b"," + ask()[12:-2] + b"]}", "stands twice"),
     ],
 )
 def test_a_bad_request_is_refused_with_the_field_and_what_is_accepted(body, told):
     with pytest.raises(RequestError, match=told):
         parse_request(body, IMAGE)
+
+
+@pytest.mark.parametrize(("microseconds", "seconds"), [(0, None), (1, 1e-6), (1_500_000, 1.5), (86_400_000_000, 86_400.0)])
+def test_a_request_may_state_how_long_its_client_waits(microseconds, seconds):
+    body = ask()[:-1] + b', "parameters": {"timeout": %d}}' % microseconds
+    assert parse_request(body, IMAGE).timeout_seconds == seconds
+    assert parse_request(ask(), IMAGE).timeout_seconds is None
+
+
+def test_the_most_probable_classes_are_only_of_outputs_that_hold_probabilities():
+    request = parse_request(table_request(age=[1], town=["Ulm"], rooms=[1]), TABLE, top_k=2)
+    assert [output.top_k for output in request.outputs] == [0, 0] == [output.top_k for output in all_outputs(TABLE, top_k=2)]
+    assert [output.top_k for output in all_outputs(IMAGE, top_k=2)] == [2]
 
 
 def table_request(**data: list) -> bytes:

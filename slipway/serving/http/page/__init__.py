@@ -22,8 +22,6 @@ def read_page() -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
     )
     return page, (
         (b"content-security-policy", policy.encode()),
-        (b"x-content-type-options", b"nosniff"),
-        (b"referrer-policy", b"no-referrer"),
         (b"cache-control", b"no-cache"),
         (b"vary", b"accept"),
     )

@@ -1,12 +1,14 @@
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from http import HTTPStatus
 
 import pytest
+import structlog
 
-from slipway.errors import ConfigError
-from slipway.serving.observe.access_log import AccessLog, AccessLogOptions
+from slipway.serving.observe.access_log import AccessLog
 from tests.unit.serving.observe.exchanges import make_exchange
 
 CLOSE_SECONDS = 20
@@ -16,8 +18,8 @@ CLOSE_SECONDS = 20
 def log(events):
     """Logs exchanges with given options, and gives the lines that came of them."""
 
-    def write(model, *exchanges, **options):
-        access_log = AccessLog(AccessLogOptions(**options))
+    def write(model, *exchanges, rate):
+        access_log = AccessLog(rate=rate, slow_seconds=1.0)
         access_log.start()
         for exchange in exchanges:
             access_log.observe(exchange, model, None, None)
@@ -25,6 +27,35 @@ def log(events):
         return events
 
     return write
+
+
+class HeldLog:
+    """A log of which each line has to be let through."""
+
+    def __init__(self):
+        self.allowed = threading.Semaphore(0)
+        self.is_over = False
+
+    def write(self, _logger, _method, _line):
+        while not self.is_over and not self.allowed.acquire(timeout=0.05):
+            pass
+        raise structlog.DropEvent
+
+    @contextmanager
+    def written_after(self, seconds):
+        timer = threading.Timer(seconds, self.allowed.release)
+        timer.start()
+        yield
+        timer.join()
+
+
+@pytest.fixture
+def held_log():
+    held, before = HeldLog(), structlog.get_config()["processors"]
+    structlog.configure(processors=[held.write])
+    yield held
+    held.is_over = True
+    structlog.configure(processors=before)
 
 
 def test_a_line_says_who_asked_what_came_of_it_and_where_the_time_went(log, image_model):
@@ -65,7 +96,7 @@ import sys, time
 from pathlib import Path
 from slipway.log import configure_logging
 from slipway.serving.inference.model import load_model
-from slipway.serving.observe.access_log import AccessLog, AccessLogOptions
+from slipway.serving.observe.access_log import AccessLog
 from tests.bundles import write_image_bundle
 from tests.unit.serving.observe.exchanges import make_exchange
 
@@ -73,7 +104,7 @@ configure_logging("json")
 root = Path(sys.argv[1])
 write_image_bundle(root)
 model = load_model(root, name="colors", version="7")
-log = AccessLog(AccessLogOptions(rate=1.0))
+log = AccessLog(rate=1.0, slow_seconds=1.0)
 log.start()
 for _ in range(20_000):
     log.observe(make_exchange(), model, None, None)
@@ -89,7 +120,29 @@ print(log.num_dropped, log.close(0.1), flush=True)
     assert closed == "False"
 
 
-@pytest.mark.parametrize("rate", [-0.1, 1.5])
-def test_a_share_that_is_none_is_refused(rate):
-    with pytest.raises(ConfigError, match="accepted: a number from 0"):
-        AccessLogOptions(rate=rate)
+def test_those_who_may_not_ask_are_logged_but_cannot_fill_the_log(events):
+    num_refused = 5000
+    access_log = AccessLog(rate=0.0, slow_seconds=1.0)
+    access_log.start()
+    begun = time.monotonic()
+    for _ in range(num_refused):
+        access_log.observe_refusal(401, "192.0.2.7")
+    num_seconds = int(time.monotonic() - begun) + 1
+    assert access_log.close(CLOSE_SECONDS)
+    lines = [line for line in events if line["event"] == "request_refused"]
+    assert (lines[0]["status"], lines[0]["address"]) == (401, "192.0.2.7")
+    assert 100 <= len(lines) <= 100 * num_seconds
+    assert access_log.num_dropped == num_refused - len(lines)
+
+
+def test_closing_waits_no_longer_than_it_is_told_to_in_all(image_model, held_log):
+    access_log = AccessLog(rate=1.0, slow_seconds=1.0)
+    access_log.start()
+    while not access_log.num_dropped:
+        access_log.observe(make_exchange(), image_model, None, None)
+    with held_log.written_after(1.5):  # one line: there is room for the order to end, which is not come to before the time is up
+        begun = time.monotonic()
+        assert not access_log.close(2.0)
+        assert time.monotonic() - begun < 3.0
+    held_log.is_over = True
+    assert access_log.close(CLOSE_SECONDS)

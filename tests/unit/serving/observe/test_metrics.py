@@ -92,9 +92,10 @@ def test_no_more_classes_are_counted_by_themselves_than_allowed(slot, image_mode
 
 def test_the_process_tells_its_model_and_whether_it_wants_requests(slot, image_model):
     metrics = Metrics(slot)
-    metrics.watch(in_flight=lambda: 5, payload=PayloadCounts(num_written=4))
+    metrics.watch(payload=PayloadCounts(num_written=4))
     metrics.count_reload("failed")
     slot.draining = True
+    slot.num_in_flight = 5
     found = read(metrics)
     info = next(dict(key[1:]) for key in found if key[0] == "slipway_model_info")
     engine = image_model.engine.info

@@ -173,6 +173,22 @@ def test_what_the_queue_has_no_room_for_is_dropped_and_counted(table_model, tmp_
     assert log.counts.num_written == 3
 
 
+class Unread(str):
+    """A string whose length nobody may ask for."""
+
+    __slots__ = ()
+
+    def __len__(self):
+        raise AssertionError("it was read")
+
+
+def test_a_request_with_more_rows_than_there_is_room_for_is_dropped_without_a_look_at_its_values(table_model, tmp_path):
+    log = make_log(table_model, tmp_path, max_queue_rows=3)
+    inputs = make_rows(*[(41, Unread("Oslo"))] * 4)
+    log.observe(make_exchange(num_samples=4), table_model, inputs, {"probabilities": np.ones((4, 2), np.float32)})
+    assert log.counts.dropped["queue_full"] == 4
+
+
 def test_files_are_ended_by_rows_by_size_and_by_time(table_model, tmp_path):
     for name, options in (("rows", {"max_file_rows": 4}), ("bytes", {"max_file_bytes": 4000})):
         log = make_log(table_model, tmp_path / name, **options)

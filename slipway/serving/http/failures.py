@@ -1,26 +1,16 @@
-"""What a client is told of an error, over whatever protocol."""
+"""Which refusal an error is to its client, over whatever protocol."""
 
-from dataclasses import dataclass
 from http import HTTPStatus
 
 from slipway.errors import DeadlineError, NotServedError, OverloadedError, PredictionError, RequestError
 from slipway.log import get_logger
 from slipway.serving.http.messages import HttpError
+from slipway.serving.http.refusal import Refusal
 
 _log = get_logger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
-    """An error as its client sees it."""
-
-    status: int
-    """Of HTTP."""
-    sentence: str
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-
-
-def describe_failure(error: Exception, where: str) -> Failure:
+def describe_failure(error: Exception, where: str) -> Refusal:
     """The answer to a request that ended with `error`. What is no fault of the client's is told to the log alone.
 
     Args:
@@ -28,17 +18,17 @@ def describe_failure(error: Exception, where: str) -> Failure:
         where: What was asked, for the log.
     """
     if isinstance(error, HttpError):
-        return Failure(status=error.status, sentence=str(error), headers=tuple(error.headers))
+        return Refusal(status=error.status, sentence=str(error), headers=error.headers)
     if isinstance(error, RequestError):
-        return Failure(status=HTTPStatus.BAD_REQUEST, sentence=str(error))
+        return Refusal(status=HTTPStatus.BAD_REQUEST, sentence=str(error))
     if isinstance(error, NotServedError):
-        return Failure(status=HTTPStatus.NOT_FOUND, sentence=str(error))
+        return Refusal(status=HTTPStatus.NOT_FOUND, sentence=str(error))
     if isinstance(error, OverloadedError):
         wait = (b"retry-after", b"%d" % error.retry_after_seconds)
-        return Failure(status=HTTPStatus.SERVICE_UNAVAILABLE, sentence=str(error), headers=(wait,))
+        return Refusal(status=HTTPStatus.SERVICE_UNAVAILABLE, sentence=str(error), headers=(wait,))
     if isinstance(error, DeadlineError):
-        return Failure(status=HTTPStatus.GATEWAY_TIMEOUT, sentence=str(error))
+        return Refusal(status=HTTPStatus.GATEWAY_TIMEOUT, sentence=str(error))
     if not isinstance(error, PredictionError):  # the batcher has logged those
         _log.error("request_failed", where=where[:200], error=repr(error))
     told = "The prediction failed for a reason that lies with the server; its log says more."
-    return Failure(status=HTTPStatus.INTERNAL_SERVER_ERROR, sentence=told)
+    return Refusal(status=HTTPStatus.INTERNAL_SERVER_ERROR, sentence=told)
