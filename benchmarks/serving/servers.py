@@ -52,8 +52,8 @@ class Server:
 def slipway(network: Network, _folder: Path, *, precision: str = "fp32") -> Launch:
     """The predictor on all cores."""
     port = _free_port()
-    where = ("--bundle", str(network.bundle_dir), "--name", MODEL, "--port", str(port))
-    return Launch(name=f"slipway-{precision}", command=[sys.executable, "-m", "slipway.serving", *where, "--precision", precision], port=port)
+    options = ("--bundle", str(network.bundle_dir), "--name", MODEL, "--port", str(port), "--precision", precision)
+    return Launch(name=f"slipway-{precision}", command=[sys.executable, "-m", "slipway.serving", *options], port=port)
 
 
 def fastapi(network: Network, _folder: Path) -> Launch:
