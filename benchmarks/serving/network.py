@@ -93,6 +93,6 @@ def _describe(job: TrainingJob, path: Path) -> Path:
 def _spread_images(dataset_dir: Path) -> NDArray[np.uint8]:
     """Of the test split, spread over the classes."""
     dataset = Dataset.open(dataset_dir)
-    rows = np.linspace(0, dataset.num_rows("test") - 1, NUM_IMAGES).astype(np.int64)
+    rows = dataset.spread_rows("test", NUM_IMAGES)
     pixels = dataset.read_column("test", IMAGE_FEATURE)
     return np.stack([np.asarray(pixels[row]) for row in rows])

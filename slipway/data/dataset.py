@@ -31,6 +31,11 @@ class Dataset:
         """Samples in `split`."""
         return self.manifest.num_rows[split]
 
+    def spread_rows(self, split: Split, limit: int) -> NDArray[np.int64]:
+        """Rows spread evenly over `split`, the first and the last among them: at most `limit`, all where there are no more."""
+        num_rows = self.num_rows(split)
+        return np.unique(np.linspace(0, num_rows - 1, min(num_rows, limit)).astype(np.int64))
+
     def read_parts(self, split: Split, column: str) -> list[Column]:
         """The column of `split`, one array a shard, in row order.
 

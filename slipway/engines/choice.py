@@ -10,6 +10,7 @@ from slipway.engines.processor import computes_natively, needed_flags
 from slipway.errors import BundleError, ConfigError
 from slipway.export.bundle import Bundle, BundleInfo
 from slipway.export.precision import Precision
+from slipway.export.signature import Signature
 
 SMALL_MACS = 10_000_000
 """Multiply-accumulates of a network below which ONNX Runtime is as fast in fp32, and starts in a third of the time."""
@@ -44,7 +45,7 @@ def open_engine(
     if engine == "auto":
         return _open_best(bundle, chosen, why, num_threads)
     if engine == "openvino":
-        if obstacle := _find_obstacle(bundle.info):
+        if obstacle := find_obstacle(bundle.info.signature):
             raise ConfigError(f"The engine is 'openvino', but {obstacle}; accepted: auto, onnxruntime.")
         try:
             return _open_openvino(bundle, chosen, f"OpenVINO was asked for. {why}", num_threads)
@@ -75,6 +76,12 @@ def import_library(
             from slipway.engines.onnx_runtime import import_onnxruntime
 
             import_onnxruntime()
+
+
+def find_obstacle(signature: Signature) -> str:
+    """Why OpenVINO cannot run a model; "" where it can."""
+    strings = [spec.name for spec in signature.inputs if spec.dtype == "string"]
+    return f"OpenVINO takes no strings, and the model takes them ({', '.join(strings[:3])})" if strings else ""
 
 
 def _open_best(bundle: Bundle, precision: Precision, why: str, num_threads: int) -> Engine:
@@ -112,17 +119,11 @@ def _choose_precision(bundle: Bundle, precision: Literal["auto"] | Precision) ->
 
 def _find_hindrance(info: BundleInfo, precision: Precision) -> str:
     """Why OpenVINO is not tried for the bundle; "" where it is."""
-    if obstacle := _find_obstacle(info):
+    if obstacle := find_obstacle(info.signature):
         return obstacle
     if precision == "fp32" and info.model.get("macs", 0.0) < SMALL_MACS:
         return "the network is so small that OpenVINO gains nothing and starts later"
     return ""
-
-
-def _find_obstacle(info: BundleInfo) -> str:
-    """Why OpenVINO cannot run the bundle; "" where it can."""
-    strings = [spec.name for spec in info.signature.inputs if spec.dtype == "string"]
-    return f"OpenVINO takes no strings, and the model takes them ({', '.join(strings[:3])})" if strings else ""
 
 
 def _choose_device(device: Literal["auto"] | Device, engine: str, precision: str) -> Device:

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from slipway.config import ExportConfig
+from slipway.cores import count_cores
 from slipway.data.dataset import Dataset
 from slipway.data.index import decoded_side
 from slipway.data.loaders import MappedBatches
 from slipway.data.manifest import Manifest, Split
+from slipway.engines.engine import Engine
+from slipway.engines.onnx_runtime import OnnxRuntimeEngine
 from slipway.errors import ParityError
 from slipway.export.bundle import INT8_NAME, MODEL_NAME, BundleInfo, ColumnInfo, write_bundle
 from slipway.export.golden import GoldenExample
@@ -81,9 +84,9 @@ def export_bundle(
     with staged_directory(bundle_dir) as staging:
         model_path = staging / MODEL_NAME
         _save_finished(graph, training_task, manifest, model_path)
-        session = OnnxSession(model_path, signature)
+        engine = OnnxRuntimeEngine(model_path, signature, num_threads=count_cores())
         difference = max(
-            measure_parity(served, session, samples, split) for split in ("validation", "test") if dataset.num_rows(split)
+            measure_parity(served, engine, samples, split) for split in ("validation", "test") if dataset.num_rows(split)
         )
         golden_inputs = [samples.take("test", np.array([row]))[1] for row in _golden_rows(dataset)]
 
@@ -104,8 +107,8 @@ def export_bundle(
         golden = [
             GoldenExample(
                 inputs=inputs,
-                outputs=session.run(inputs),
-                reduced={precision: engine.predict(inputs) for precision, engine in reduction.engines.items()},
+                outputs=engine.predict(inputs),
+                reduced={precision: reduced.predict(inputs) for precision, reduced in reduction.engines.items()},
             )
             for inputs in golden_inputs
         ]
@@ -157,23 +160,6 @@ class ServedModel(nn.Module):
         return tuple(outputs[name] for name in self._outputs)
 
 
-class OnnxSession:
-    """ONNX Runtime on one model file, by the names of its signature."""
-
-    def __init__(self, path: Path, signature: Signature) -> None:
-        from slipway.engines.onnx_runtime import import_onnxruntime
-
-        onnxruntime = import_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self._outputs = [spec.name for spec in signature.outputs]
-
-    def run(self, inputs: Arrays) -> Arrays:
-        """The outputs, by name."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
-
-
 def export_graph(served: ServedModel, example: dict[str, Tensor]) -> onnx.ModelProto:
     """Trace the model on example inputs [2, ...]; every first axis is exported as of any size.
 
@@ -216,29 +202,27 @@ class _Samples:
 
     def calibration_batches(self, names: Sequence[str]) -> list[Arrays]:
         """Training samples spread evenly over the split, as the exported graph takes them."""
-        num_rows = self.num_rows("train")
-        rows = np.unique(np.linspace(0, num_rows - 1, min(num_rows, NUM_CALIBRATION)).astype(np.int64))
+        rows = self.spread_rows("train", NUM_CALIBRATION)
         parts = [rows[start : start + CALIBRATION_BATCH] for start in range(0, len(rows), CALIBRATION_BATCH)]
         taken = [self.take("train", part)[0] for part in parts]
         return [{name: tensors[name].numpy() for name in names} for tensors in taken]
 
-    def num_rows(self, split: Split) -> int:
-        """Samples in the split."""
-        return self._dataset.num_rows(split)
+    def spread_rows(self, split: Split, limit: int) -> NDArray[np.int64]:
+        """See `Dataset.spread_rows`."""
+        return self._dataset.spread_rows(split, limit)
 
 
-def measure_parity(served: ServedModel, session: OnnxSession, samples: _Samples, split: Split) -> float:
+def measure_parity(served: ServedModel, engine: Engine, samples: _Samples, split: Split) -> float:
     """Largest absolute difference of any output over samples spread evenly over the split.
 
     Raises:
         ParityError: it is above the tolerance, or an output is not finite.
     """
-    num_rows = samples.num_rows(split)
-    rows = np.unique(np.linspace(0, num_rows - 1, min(num_rows, NUM_PARITY_SAMPLES)).astype(np.int64))
+    rows = samples.spread_rows(split, NUM_PARITY_SAMPLES)
     tensors, inputs = samples.take(split, rows)
     with torch.no_grad():
         expected = served(*(tensors[name] for name in served.input_names))
-    actual = session.run(inputs)
+    actual = engine.predict(inputs)
     worst = 0.0
     for name, tensor in zip(served.output_names, expected, strict=True):
         differences = np.abs(actual[name] - tensor.numpy()).reshape(len(rows), -1).max(1)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from slipway.config import ExportConfig
 from slipway.data.dataset import Dataset
-from slipway.engines.choice import SMALL_MACS
+from slipway.engines.choice import SMALL_MACS, find_obstacle
 from slipway.engines.engine import Arrays, Engine
 from slipway.engines.onnx_runtime import OnnxRuntimeEngine
 from slipway.engines.openvino import OpenVinoEngine, import_openvino
@@ -34,14 +34,6 @@ _MARGIN = 3.0
 """Of the tolerance over the largest difference seen."""
 _ABSOLUTE = 1e-3
 _LEAST_RELATIVE = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A model file that might be served."""
-
-    precision: Precision
-    path: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +81,20 @@ def reduce_precision(
     wanted = wanted_precisions(config, macs)
     if not wanted:
         return Reduction(precisions=(), default="fp32", engines={})
-    judge = _Judge(float_path, dataset, task, signature, golden_inputs, config)
-    found = [judge.try_precision(precision, write_int8) for precision in wanted]
-    kept = [info for info in found if info.kept]
+    hindrances = {precision: _find_hindrance(precision, signature) for precision in wanted}
+    found = {precision: _left_out(precision, why) for precision, why in hindrances.items() if why}
+    possible = [precision for precision in wanted if precision not in found]
+    engines: dict[Precision, Engine] = {}
+    if possible:
+        judge = _Judge(float_path, dataset, task, signature, golden_inputs, config)
+        found |= {precision: judge.try_precision(precision, write_int8) for precision in possible}
+        engines = judge.engines
+    kept = [info for info in found.values() if info.kept]
     fastest = max(kept, key=lambda info: info.speed_up or 0.0, default=None)
     return Reduction(
-        precisions=tuple(found),
+        precisions=tuple(found[precision] for precision in wanted),
         default="fp32" if fastest is None else fastest.precision,
-        engines={info.precision: judge.engines[info.precision] for info in kept},
+        engines=engines,
     )
 
 
@@ -116,20 +114,15 @@ class _Judge:
         self._signature = signature
         self._golden_inputs = golden_inputs
         self._config = config
-        self._with_openvino = _has_openvino()
+        self._with_openvino = _has_openvino() and not find_obstacle(signature)
         self._plain = self._open(float_path, "fp32")
-        num_rows = dataset.num_rows("validation")
-        self._rows = np.unique(np.linspace(0, num_rows - 1, min(num_rows, MAX_JUDGED)).astype(np.int64))
+        self._rows = dataset.spread_rows("validation", MAX_JUDGED)
         self._targets = task.read_targets(dataset, "validation")[self._rows]
         self._plain_outputs = self._predict_validation(self._plain)
         self.engines: dict[Precision, Engine] = {}
 
     def try_precision(self, precision: Precision, write_int8: Callable[[], Path]) -> PrecisionInfo:
         """Open it, measure it, and decide."""
-        if not computes_natively(precision):
-            return _left_out(precision, f"The machine that exported has no processor with {needed_flags(precision)}.")
-        if precision == "bf16" and not self._with_openvino:
-            return _left_out(precision, "OpenVINO, which computes in bf16, is not installed where the model was exported.")
         path = write_int8() if precision == "int8" else self._float_path
         engine = self._open(path, precision)
         outputs = self._predict_validation(engine)
@@ -202,6 +195,17 @@ class _Judge:
             if array.dtype.kind == "f"
         ]
         return Tolerance(absolute=_ABSOLUTE, relative=round(max(_LEAST_RELATIVE, _MARGIN * float(max(ratios, default=0.0))), 3))
+
+
+def _find_hindrance(precision: Precision, signature: Signature) -> str:
+    """Why a precision cannot be tried; "" where it can."""
+    if not computes_natively(precision):
+        return f"The machine that exported has no processor with {needed_flags(precision)}."
+    if precision != "bf16":
+        return ""
+    if obstacle := find_obstacle(signature):
+        return f"{obstacle}; no other engine computes in bf16."
+    return "" if _has_openvino() else "OpenVINO, which computes in bf16, is not installed where the model was exported."
 
 
 def _has_openvino() -> bool:

@@ -1,5 +1,7 @@
 import asyncio
 import json
+import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -346,6 +348,29 @@ def test_over_tls_the_client_must_show_a_certificate_where_an_authority_is_named
                 assert call(channel, "ModelInfer", request, ModelInferResponse).model_name == "model"
         with grpc.insecure_channel(address) as channel:
             assert refusal(channel, "ModelInfer", request)[0] == grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_renewed_certificate_is_shown_to_the_next_client(start, image_bundle, tmp_path):
+    certificate, key = tmp_path / "server.pem", tmp_path / "server.key"
+    issue_certificate("127.0.0.1").write(certificate, key)
+    predictor = start(image_bundle.root, "--grpc-port", "0", "--tls-certificate", str(certificate), "--tls-key", str(key))
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+
+    def read_certificate() -> str:
+        with (
+            socket.create_connection(("127.0.0.1", predictor.grpc_port), timeout=WAIT_SECONDS) as connection,
+            context.wrap_socket(connection) as secure,
+        ):
+            return ssl.DER_cert_to_PEM_cert(secure.getpeercert(binary_form=True)).strip()
+
+    assert read_certificate() == certificate.read_text().strip()
+    issue_certificate("127.0.0.1").write(certificate, key)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while read_certificate() != certificate.read_text().strip():
+        assert time.monotonic() < deadline, "the old one is still shown"
+        time.sleep(0.05)
 
 
 def test_strings_and_missing_numbers_go_through_both_forms(start, tmp_path):

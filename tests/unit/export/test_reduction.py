@@ -137,6 +137,20 @@ def test_without_the_instructions_nothing_is_tried_and_the_bundle_says_why(digit
     assert "avx512_vnni" in int8.reason
 
 
+def test_a_table_of_strings_has_no_bf16_and_its_bundle_says_why(table, tmp_path):
+    bundle = export(table, tmp_path / "bundle", precision="bf16")
+    (bf16,) = bundle.info.precisions
+    assert (bf16.kept, bundle.info.default_precision) == (False, "fp32")
+    assert "no strings" in bf16.reason or "no processor" in bf16.reason
+
+
+@needs_vnni
+def test_a_table_of_strings_is_judged_in_int8_by_the_engine_that_takes_it(table, tmp_path):
+    bundle = export(table, tmp_path / "bundle", precision="int8", max_drop=1.0)
+    assert [info.kept for info in bundle.info.precisions] == [True]
+    assert open_engine(bundle).info.name == "onnxruntime"
+
+
 def test_a_bundle_of_images_says_how_far_jpegs_are_scaled_down(digits, tmp_path):
     assert export(digits, tmp_path / "bundle").info.image_min_side == 512
 
