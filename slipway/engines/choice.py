@@ -41,9 +41,9 @@ def open_engine(
     """
     if _choose_device(device, engine, precision) == "cuda":
         return _open_cuda(bundle, precision, num_threads)
-    chosen, why = _choose_precision(bundle, precision)
+    chosen, why = _choose_precision(bundle, precision, engine)
     if engine == "auto":
-        return _open_best(bundle, chosen, why, num_threads)
+        return _open_best(bundle, chosen, why, num_threads, is_asked_for=precision != "auto")
     if engine == "openvino":
         if obstacle := find_obstacle(bundle.info.signature):
             raise ConfigError(f"The engine is 'openvino', but {obstacle}; accepted: auto, onnxruntime.")
@@ -84,7 +84,7 @@ def find_obstacle(signature: Signature) -> str:
     return f"OpenVINO takes no strings, and the model takes them ({', '.join(strings[:3])})" if strings else ""
 
 
-def _open_best(bundle: Bundle, precision: Precision, why: str, num_threads: int) -> Engine:
+def _open_best(bundle: Bundle, precision: Precision, why: str, num_threads: int, *, is_asked_for: bool) -> Engine:
     obstacle = _find_hindrance(bundle.info, precision)
     if not obstacle:
         try:
@@ -94,11 +94,15 @@ def _open_best(bundle: Bundle, precision: Precision, why: str, num_threads: int)
         except BundleError as error:  # the file may be sound, and hold what OpenVINO does not know
             obstacle = f"OpenVINO does not take it ({error})"
     if precision == "bf16":
+        if is_asked_for:
+            raise ConfigError(f"The precision is 'bf16', which OpenVINO alone computes, but {obstacle}; accepted: auto, fp32.")
         precision, why = "fp32", "Without OpenVINO there is no bf16."
     return _open_onnx_runtime(bundle, precision, f"ONNX Runtime, since {obstacle}. {why}", num_threads)
 
 
-def _choose_precision(bundle: Bundle, precision: Literal["auto"] | Precision) -> tuple[Precision, str]:
+def _choose_precision(
+    bundle: Bundle, precision: Literal["auto"] | Precision, engine: Literal["auto"] | EngineName
+) -> tuple[Precision, str]:
     if precision == "auto":
         default = bundle.info.default_precision
         if default == "fp32":
@@ -113,7 +117,9 @@ def _choose_precision(bundle: Bundle, precision: Literal["auto"] | Precision) ->
     stated = bundle.find_precision(precision)
     if precision == "int8" and (stated is None or not stated.kept):
         why = "it was not tried" if stated is None else stated.reason
-        raise ConfigError(f"The precision is 'int8', which {bundle.root} does not hold ({why}); accepted: auto, fp32, bf16.")
+        takes_bf16 = engine != "onnxruntime" and computes_natively("bf16") and not find_obstacle(bundle.info.signature)
+        accepted = "auto, fp32, bf16" if takes_bf16 else "auto, fp32"
+        raise ConfigError(f"The precision is 'int8', which {bundle.root} does not hold ({why}); accepted: {accepted}.")
     return precision, f"The precision {precision} was asked for."
 
 

@@ -71,7 +71,7 @@ class OpenVinoEngine:
             self._sizes = _take_resize_out(library, model)
             if precision == "int8":
                 _simplify(model)
-            self.batch_sizes = _choose_batch_sizes(model)
+            self.batch_sizes = _choose_batch_sizes(model, precision)
             self._graphs = _Graphs(core, model, self.batch_sizes, precision, num_threads)
         except _reading_errors() as error:
             raise BundleError(
@@ -234,11 +234,13 @@ class _AnyBatch:
         return {name: np.array(self._request.get_tensor(name).data) for name in self._outputs}
 
 
-def _choose_batch_sizes(model: "openvino.Model") -> tuple[int, ...]:
+def _choose_batch_sizes(model: "openvino.Model", precision: Precision) -> tuple[int, ...]:
     """Those of `BATCH_SIZES` that are worth their memory; none for a network that takes samples of any size."""
     samples = [list(entry.partial_shape)[1:] for entry in model.inputs]
     if any(dimension.is_dynamic for shape in samples for dimension in shape):
         return ()
+    if precision != "int8":
+        return BATCH_SIZES  # one graph for all of them
     sample_bytes = sum(
         entry.element_type.size * math.prod(dimension.get_length() for dimension in shape)
         for entry, shape in zip(model.inputs, samples, strict=True)

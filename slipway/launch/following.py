@@ -96,7 +96,7 @@ class Following:
             self._give_up(
                 f"{self._workload.kind} {self._plan.name} has made no pod in {waited:.0f} s: "
                 f"{self._read_refusal() or 'the reason stands in its events'}. A quota of the namespace, or its Pod Security, is "
-                f"a likely one; see `kubectl describe job {self._job_name} --namespace {self._namespace}`."
+                f"a likely one; see `kubectl get events --namespace {self._namespace}`."
             )
         self._check_number(pods)
         obstacle = self._patience.find_obstacle(pods, time.monotonic())
@@ -122,16 +122,17 @@ class Following:
             )
 
     def _read_refusal(self) -> str:
-        """Why the Job controller could make no pod since the last one it made, if this service account may read it."""
+        """Why there was no further pod since the last one, if this service account may read it.
+
+        The Job's events tell of pods that were refused; those of what the Job is made from tell why there is none.
+        """
+        name = self._plan.name
         try:
-            events = list_warnings(self._cluster, self._namespace, about=self._job_name)
+            events = list_warnings(self._cluster, self._namespace, about=self._workload.job_name(name))
+            events = events or list_warnings(self._cluster, self._namespace, about=name)
         except ClusterError:  # a help, not the result
             return ""
         return find_refusal(events, self._last_made)
-
-    @property
-    def _job_name(self) -> str:
-        return self._workload.job_name(self._plan.name)
 
     def _give_up(self, message: str) -> NoReturn:
         self._workload.delete(self._plan.name)

@@ -62,7 +62,7 @@ def test_what_does_not_fit_the_bundle_or_the_machine_is_refused_with_what_does(t
         open_engine(conv_bundle, precision="int8")
     flags(WITH_VNNI)
     write_image_bundle(tmp_path / "plain")
-    with pytest.raises(ConfigError, match=r"'int8', which .* does not hold"):
+    with pytest.raises(ConfigError, match=r"'int8', which .* does not hold.*; accepted: auto, fp32, bf16\.$"):
         open_engine(read_bundle(tmp_path / "plain"), precision="int8")
     with pytest.raises(ConfigError, match="does not compute in bf16"):
         open_engine(conv_bundle, engine="onnxruntime", precision="bf16")
@@ -87,6 +87,14 @@ def test_a_bundle_that_takes_strings_goes_to_onnx_runtime(tmp_path, text_bundle)
     assert "strings" in info.reason
     with pytest.raises(ConfigError, match="takes no strings"):
         open_engine(text_bundle, engine="openvino")
+
+
+def test_bf16_that_only_onnx_runtime_could_not_compute_is_refused_where_it_is_asked_for(text_bundle, flags):
+    flags(WITH_VNNI)
+    with pytest.raises(ConfigError, match=r"'bf16', which OpenVINO alone computes, but .*strings.*; accepted: auto, fp32\.$"):
+        open_engine(text_bundle, precision="bf16")
+    with pytest.raises(ConfigError, match=r"'int8', which .* does not hold.*; accepted: auto, fp32\.$"):
+        open_engine(text_bundle, precision="int8")
 
 
 def test_the_processors_own_instructions_are_read():

@@ -56,6 +56,15 @@ def test_an_image_of_the_right_size_is_passed_on_as_it_is(openvino):
     assert openvino.prepare({"image": images})["image"] is images
 
 
+def test_int8_is_compiled_only_for_batches_that_are_worth_their_memory_and_a_float_graph_takes_all(conv_bundle, monkeypatch):
+    monkeypatch.setattr("slipway.engines.openvino.MAX_BATCH_BYTES", 4 * SIDE * SIDE * 3)
+    int8 = OpenVinoEngine(conv_bundle.file_of("int8"), SIGNATURE, precision="int8")
+    plain = OpenVinoEngine(conv_bundle.model_path, SIGNATURE)
+    assert (int8.batch_sizes, plain.batch_sizes) == ((1, 2, 4), BATCH_SIZES)
+    images = draw_images(11)
+    np.testing.assert_allclose(answer(int8, images), np.concatenate([answer(int8, image[None]) for image in images]), atol=1e-6)
+
+
 @pytest.mark.parametrize("count", [1, 5, 16, 23, 2 * max(BATCH_SIZES) + 3])
 def test_int8_gives_each_sample_the_answer_that_it_gets_alone(conv_bundle, count):
     if not computes_natively("int8"):

@@ -126,6 +126,15 @@ def test_the_pods_of_a_train_job_are_refused_to_the_job_that_jobset_makes_for_it
         Following(cluster, "ns", jobs, plan, schedule_seconds=0).run()
 
 
+def test_a_train_job_whose_job_is_refused_itself_is_ended_with_the_refusals_words(served, make_plan, monkeypatch):
+    monkeypatch.setattr("slipway.launch.following._NO_POD_SECONDS", 0.5)
+    jobs, plan = TrainJobs(served[1], "ns"), make_plan(num_nodes=2, timeout_seconds=30)
+    jobs.create(plan)
+    refuse_a_pod(served, plan.name)
+    with pytest.raises(TrainingFailedError, match=r"has made no pod in .*: exceeded quota: tight"):
+        Following(served[1], "ns", jobs, plan, schedule_seconds=0).run()
+
+
 @pytest.mark.parametrize(
     ("phases", "refused"),
     [(("Running", "Running", "Running"), True), (("Running", "Running"), False)],
