@@ -21,7 +21,7 @@ def convert_column(values: "pa.Array | list[Any]", spec: TensorSpec) -> Converte
         array = _convert_array(values, spec)
         if array is not None:
             return array, {}
-        values = values.to_pylist()
+        values = _to_list(values)
     if spec.dtype == "string":
         return _convert_strings(values, spec.name)
     missing = float("nan") if spec.dtype == "float32" else None
@@ -40,7 +40,10 @@ def _convert_array(values: "pa.Array", spec: TensorSpec) -> NDArray[Any] | None:
 
     if spec.dtype == "string":
         is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
-        return values.fill_null("").to_numpy(zero_copy_only=False) if is_text else None
+        try:
+            return values.fill_null("").to_numpy(zero_copy_only=False) if is_text else None
+        except pa.ArrowException:  # It is not UTF-8.
+            return None
     if values.null_count and spec.dtype != "float32":
         return None
     try:
@@ -50,8 +53,28 @@ def _convert_array(values: "pa.Array", spec: TensorSpec) -> NDArray[Any] | None:
     return numbers.astype(spec.dtype) if _fits(numbers, spec.dtype).all() else None
 
 
+def _to_list(values: "pa.Array") -> list[Any]:
+    """Python's values; of a string that is not UTF-8 its bytes, which nothing accepts."""
+    try:
+        listed: list[Any] = values.to_pylist()
+    except UnicodeDecodeError:
+        return [_to_value(value) for value in values]
+    return listed
+
+
+def _to_value(value: "pa.Scalar") -> Any:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError as error:
+        return error.object
+
+
 def _convert_one_by_one(values: list[Any], spec: TensorSpec) -> tuple[NDArray[Any], dict[int, str]]:
-    accepted = {"float32": "a finite number, or nothing where it is missing", "uint8": "an integer from 0 to 255"}
+    accepted = {
+        "float32": "a finite number, or nothing where it is missing",
+        "uint8": "an integer from 0 to 255",
+        "int64": "an integer from -2**63 to 2**63 - 1024, as 64-bit floats hold them",
+    }
     converted, wrong = np.zeros(len(values), dtype=spec.dtype), {}
     for place, value in enumerate(values):
         try:
@@ -60,7 +83,7 @@ def _convert_one_by_one(values: list[Any], spec: TensorSpec) -> tuple[NDArray[An
                 raise ValueError(value)
             converted[place] = number
         except (TypeError, ValueError, OverflowError):
-            wrong[place] = f"column {spec.name} is {repr(value)[:_SHOWN]}; accepted: {accepted.get(spec.dtype, 'an integer')}"
+            wrong[place] = f"column {spec.name} is {repr(value)[:_SHOWN]}; accepted: {accepted[spec.dtype]}"
     return converted, wrong
 
 
@@ -68,7 +91,7 @@ def _fits(numbers: NDArray[np.float64], dtype: str) -> NDArray[np.bool_]:
     if dtype == "float32":
         return np.isnan(numbers) | (np.abs(numbers) <= np.finfo(np.float32).max)
     limits = np.iinfo(dtype)
-    fits: NDArray[np.bool_] = (numbers == np.floor(numbers)) & (numbers >= limits.min) & (numbers <= limits.max)
+    fits: NDArray[np.bool_] = (numbers == np.floor(numbers)) & (numbers >= limits.min) & (numbers < float(limits.max + 1))
     return fits
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from slipway.batch.text import MAX_ROW_BYTES
 from slipway.data.tables import MISSING, clean_cells
+from slipway.errors import BatchError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,21 +17,35 @@ if TYPE_CHECKING:
 _QUOTE, _COMMA, _NEWLINE, _RETURN = (ord(sign) for sign in '",\n\r')
 
 
-def read_names(header: bytes) -> list[str]:
-    """The columns that a file's first row names."""
-    return next(csv.reader([header.decode("utf-8-sig", "replace")]), [])
+def read_names(name: str, header: bytes) -> list[str]:
+    """The columns that the first row of the file `name` names.
+
+    Raises:
+        BatchError: it is no row of CSV.
+    """
+    try:
+        names = _read_cells(header.decode(errors="replace"))
+        wrong = "a quote is not closed" if names is None else ""
+    except csv.Error as error:
+        names, wrong = None, str(error)
+    if names is None:
+        raise BatchError(
+            f"The first line of {name} cannot be read as CSV ({wrong}); accepted: the columns' names, and a line feed at each "
+            "row's end."
+        )
+    return names
 
 
 def read_row(row: bytes, header: Sequence[str]) -> Mapping[str, str | None] | str:
     """The cells of a row by their columns, None for a missing value; a sentence where it is no row."""
-    if row.count(b'"') % 2:
-        return "it cannot be told from the rows after it; a quote is not closed"
     try:
-        (cells,) = csv.reader([row.decode()])
+        cells = _read_cells(row.decode())
     except UnicodeDecodeError:
         return "it is not UTF-8"
     except csv.Error as error:
         return f"it is not CSV ({error})"
+    if cells is None:
+        return "it cannot be told from the rows after it; a quote is not closed"
     if len(cells) != len(header):
         return f"it has {len(cells)} cells; accepted: {len(header)}, as the first line names"
     return {name: None if (cell := text.strip()) in MISSING else cell for name, text in zip(header, cells, strict=True)}
@@ -54,6 +70,14 @@ def read_regular(rows: Sequence[bytes], header: Sequence[str], names: Sequence[s
     except (UnicodeDecodeError, pa.ArrowInvalid):
         return None
     return {name: clean_cells(table.column(name)) for name in names} if table.num_rows == len(rows) else None
+
+
+def _read_cells(row: str) -> list[str] | None:
+    """None where a quote is not closed: then csv.reader asks for the line after the row."""
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))  # The process's, so it is only ever raised.
+    lines = iter([row, ""])
+    cells = next(csv.reader(lines))
+    return cells if next(lines, None) is not None else None
 
 
 def _is_regular(content: NDArray[np.uint8]) -> bool:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from slipway.batch.csv_rows import read_names
 from slipway.batch.plan import Kind, Shard
 from slipway.batch.stream import InputFile
-from slipway.batch.text import Cut, cut_text
+from slipway.batch.text import Cut, cut_text, read_header
 from slipway.errors import BatchError
 from slipway.storage.listing import StoredFile
 from slipway.storage.objects import ObjectStorage
@@ -83,7 +84,11 @@ def cut_inputs(storage: ObjectStorage, listing: Listing, shard_rows: int) -> tup
 def _cut_file(file: InputFile, kind: Kind, shard_rows: int) -> list[Cut]:
     if kind == "parquet":
         return _cut_parquet(file, shard_rows)
-    return cut_text(file.name, file.read_blocks(), shard_rows, has_header=kind == "csv", has_quotes=kind == "csv")
+    cuts = cut_text(file.name, file.read_blocks(), shard_rows, has_header=kind == "csv", has_quotes=kind == "csv")
+    if kind == "csv" and not cuts:
+        # All of it may be a first line that does not end.
+        read_names(file.name, read_header(file.name, file.read_blocks()))
+    return cuts
 
 
 def _cut_parquet(file: InputFile, shard_rows: int) -> list[Cut]:

@@ -110,7 +110,9 @@ def store_plan(storage: ObjectStorage, output: str, plan: Plan) -> None:
     if present.input == plan.input and present.files != plan.files:
         told = f"the input's files ({_describe_change(present.files, plan.files)})"
     else:
-        told = ", ".join(name for name in ("input", "kind", "model", "options") if getattr(present, name) != getattr(plan, name))
+        fields = ("input", "kind", "model", "options")
+        told = ", ".join(name for name in fields if getattr(present, name) != getattr(plan, name))
+        told = told or "its shards (another version of Slipway cut them)"
     raise BatchError(
         f"{output} holds another batch prediction: it differs in {told}. Choose another folder, or name what that was made with "
         f"(model {present.model.reference}, input {present.input})."
@@ -122,14 +124,21 @@ def read_plan(storage: ObjectStorage, output: str) -> Plan:
 
     Raises:
         ObjectMissingError: there is none.
-        BatchError: it is damaged.
+        BatchError: it is damaged, or of another format.
     """
     uri = join_uri(output, PLAN_NAME)
     content = storage.read_bytes(uri)
     try:
-        plan = _parse(orjson.loads(content))
+        fields = orjson.loads(content)
+        version = fields["format_version"]
+        plan = _parse(fields) if version == FORMAT_VERSION else None
     except (ValueError, KeyError, TypeError) as error:
         raise BatchError(f"{uri} is damaged ({error!r}). Delete the folder, or choose another one.") from None
+    if plan is None:
+        raise BatchError(
+            f"{uri} was made by another version of Slipway (its format is {version!r}, this version's {FORMAT_VERSION}). Choose "
+            "another output folder, or go on with the version that made it."
+        )
     if plan.seal().plan_id != plan.plan_id:
         raise BatchError(f"{uri} was altered. Delete the folder, or choose another one.")
     return plan

@@ -46,7 +46,7 @@ def read_rows(file: InputFile, kind: Kind, shard: Shard, signature: Signature, c
     first_row = shard.first_row
     header: list[str] = []
     if kind == "csv":
-        header = read_names(read_header(file.name, file.read_blocks(block_bytes=_HEADER_BYTES)))
+        header = read_names(file.name, read_header(file.name, file.read_blocks(block_bytes=_HEADER_BYTES)))
         _check_columns(file.name, header, signature)
     for rows in read_text(file.name, file.read_blocks(shard.start, shard.end), chunk_rows, has_quotes=kind == "csv"):
         yield _read_csv(rows, header, first_row, signature) if kind == "csv" else _read_json(rows, first_row, signature)

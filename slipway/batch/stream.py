@@ -33,8 +33,9 @@ class InputFile(io.RawIOBase):
             BatchError: the file has changed, or is gone.
             StorageError: it cannot be read.
         """
-        if start >= end:
-            return b""
+        return self._read(start, end) if start < end else b""
+
+    def _read(self, start: int, end: int) -> bytes:
         try:
             return self._storage.read_part(self._uri, start, end, version=self._file.version)
         except (ObjectMissingError, ObjectChangedError) as error:
@@ -47,8 +48,8 @@ class InputFile(io.RawIOBase):
             raise StorageError(f"{self._uri} cannot be read ({error.strerror}).") from None
 
     def read_whole(self) -> bytes:
-        """All of it."""
-        return self.read_range(0, self._file.size_bytes)
+        """All of it; of an empty file, that it is still empty."""
+        return self._read(0, max(self._file.size_bytes, 1))
 
     def read_blocks(self, start: int = 0, end: int | None = None, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
         """A part of it, or all, a block at a time."""

@@ -4,11 +4,14 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 
+import orjson
 import pytest
 from PIL import Image
 
 from slipway.batch.plan import PlanOptions, read_plan
+from slipway.batch.stream import InputFile
 from slipway.batch.work import plan_batch, predict_shards, publish_batch
 from slipway.errors import BatchError
 from slipway.storage.objects import ObjectStorage
@@ -93,6 +96,39 @@ def overtake(output, number):
     (output / other).write_bytes(content)
     mark.write_text(json.dumps(done | {"file": other, "sha256": digest}))
     return output / other
+
+
+def test_a_plan_of_another_format_is_said_to_be_of_another_version_of_slipway(settings, table_bundle, tmp_path):
+    source, output = tmp_path / "people.csv", tmp_path / "out"
+    source.write_text(PEOPLE)
+    output.mkdir()
+    (output / "plan.json").write_text(json.dumps({"format_version": 1, "plan_id": "0", "input": str(source)}))
+    with pytest.raises(
+        BatchError, match=r"made by another version of Slipway \(its format is 1, .* Choose another output folder"
+    ):
+        run(settings, source, output, table_bundle)
+
+
+def test_the_refusal_of_a_folder_says_where_only_the_shards_differ(settings, table_bundle, tmp_path):
+    source, output = tmp_path / "people.csv", tmp_path / "out"
+    source.write_text(PEOPLE)
+    planned = plan(settings, source, output, table_bundle)
+    other = replace(planned, shards=(replace(planned.shards[0], num_rows=2),)).seal()
+    (output / "plan.json").write_bytes(orjson.dumps(other))
+    with pytest.raises(BatchError, match=r"it differs in its shards \(another version of Slipway cut them\)"):
+        plan(settings, source, output, table_bundle)
+
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_an_empty_file_that_grew_is_not_taken_for_empty(minio, tmp_path, place):
+    storage = ObjectStorage(minio.settings(SLIPWAY_HOME=str(tmp_path / "home")))
+    folder = str(tmp_path / "in") if place == "disk" else f"s3://{minio.make_bucket()}/in"
+    storage.write_bytes(f"{folder}/red.png", b"")
+    (file,) = storage.list_files(folder)
+    assert InputFile(storage, folder, file).read_whole() == b""
+    storage.write_bytes(f"{folder}/red.png", b"an image")
+    with pytest.raises(BatchError, match=r"red\.png has changed"):
+        InputFile(storage, folder, file).read_whole()
 
 
 def test_publishing_again_takes_nothing_from_a_reader(settings, image_bundle, images, tmp_path):

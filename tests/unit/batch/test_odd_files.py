@@ -43,6 +43,8 @@ def read_errors(output):
         ("people.csv", b'"age",city,note\n\n1,Oslo,"a\n\nb"\n2,Rome,\n\n3,Rome,"""x"""'),
         ("people.csv", b'city,age\n"Oslo",1\nRome, 2 \nRome,"3"'),
         ("people.csv", b"\xef\xbb\xbfage,city\n1,Oslo\n2,Rome\n3,Rome\n"),
+        ("people.csv", b'\xef\xbb\xbf"a\nnote",age,city\nx,1,Oslo\n"x\ny",2,Rome\nx,3,Rome\n'),
+        ("people.csv", b'note,age,city\n5" pipe,1,Oslo\n6" pipe,2,Rome\n"x"y",3,Rome\n'),
         ("people.jsonl", b'{"age": 1, "city": "Oslo"}\n\n{"age": 2, "city": "Rome"}\r\n\r\n{"age": 3, "city": "Rome"}\n\n'),
     ],
 )
@@ -59,7 +61,7 @@ def test_line_breaks_blank_lines_and_quotes_change_no_answer(settings, table_bun
     ("line", "reason"),
     [
         (b"1\r2,Rome", "it is not CSV"),
-        (b'5" tall,1\n6" tall,Rome', "it is not CSV"),
+        (b'5" tall,Rome', "column age is"),
         (b'"' + b"x\n" * 100_000 + b'",Rome', "column age is"),
         (b"1,Rome,Oslo", "it has 3 cells"),
     ],
@@ -74,6 +76,42 @@ def test_a_row_that_is_no_row_moves_no_answer_to_another_row(settings, table_bun
     ((row, told),) = read_errors(tmp_path / "out").items()
     assert row == 1
     assert reason in told
+
+
+def test_two_rows_with_a_stray_quote_each_are_two_rows(settings, table_bundle, tmp_path):
+    (tmp_path / "people.csv").write_text('age,city\n1,Oslo\n5" tall,Oslo\n6" tall,Rome\n3,Rome\n')
+    summary = run(settings, tmp_path / "people.csv", tmp_path / "out", table_bundle, max_unreadable=0.5)
+    assert (summary.num_rows, summary.num_errors) == (2, 2)
+    assert [row for row, _ in answered_rows(tmp_path / "out")] == [0, 3]
+    assert sorted(read_errors(tmp_path / "out")) == [1, 2]
+
+
+@pytest.mark.parametrize("neighbour", ["7,Rome,x", "old,Rome,x", "7,Rome"])
+def test_a_row_with_a_long_cell_is_answered_whatever_its_neighbours_are(settings, table_bundle, tmp_path, neighbour):
+    (tmp_path / "people.csv").write_text(f"age,city,note\n1,Oslo,{'x' * 200_000}\n{neighbour}\n")
+    run(settings, tmp_path / "people.csv", tmp_path / "out", table_bundle, max_unreadable=0.5)
+    assert answered_rows(tmp_path / "out")[0][0] == 0
+
+
+@pytest.mark.parametrize("content", ["age,city\r1,Oslo\n", "age,city\r1,Oslo\n2,Rome\n", 'age,"city\n1,Oslo\n'])
+def test_a_first_line_that_names_no_columns_is_told_by_the_files_name(settings, table_bundle, tmp_path, content):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "good.csv").write_text("age,city\n1,Oslo\n")
+    (folder / "people.csv").write_bytes(content.encode())
+    with pytest.raises(BatchError, match=r"The first line of people\.csv cannot be read as CSV"):
+        run(settings, folder, tmp_path / "out", table_bundle, max_unreadable=1.0)
+
+
+@pytest.mark.parametrize("column", ["age", "city"])
+def test_a_parquet_string_that_is_not_utf8_is_its_rows_error(settings, table_bundle, tmp_path, column):
+    texts = {"age": [b"1", b"2", None], "city": [b"Oslo", b"Rome", None]}
+    texts[column][1] = b"\xff"
+    table = pa.table({name: pa.array(values, pa.binary()).view(pa.string()) for name, values in texts.items()})
+    pq.write_table(table, tmp_path / "people.parquet")
+    run(settings, tmp_path / "people.parquet", tmp_path / "out", table_bundle, max_unreadable=0.5)
+    assert [row for row, _ in answered_rows(tmp_path / "out")] == [0, 2]
+    assert read_errors(tmp_path / "out")[1].startswith(f"column {column} is b'\\xff'; accepted: ")
 
 
 def test_a_last_row_with_an_open_quote_is_told(settings, table_bundle, tmp_path):
