@@ -65,7 +65,7 @@ def _read_images(storage: ObjectStorage, plan: Plan, shard: Shard, engine: Engin
     spec = require_image_spec(engine.signature)
 
     def decode(content: bytes) -> Pixels:
-        image = ImageReader(spec, min_side=min_side).read(content, "The image")
+        image = ImageReader(spec, min_side=min_side, one_large_at_a_time=False).read(content, "The image")
         prepared: Pixels = engine.prepare({spec.name: image[None]})[spec.name][0]
         return prepared
 

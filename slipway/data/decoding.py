@@ -5,6 +5,7 @@ scaled down by a half, a quarter or an eighth while they are decoded, never belo
 """
 
 import os
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from slipway.data.images import Pixels
 from slipway.errors import DataError
@@ -21,6 +23,13 @@ from slipway.errors import DataError
 FORMATS = ("JPEG", "PNG", "WEBP")
 _MAX_THREADS = 8
 _WINDOW_PER_THREAD = 4
+_MAX_JPEG_SCANS = 100
+"""Encoders write about ten. Each may cost no more than 12 bytes, and is decoded over the whole image."""
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+"""All that end entropy-coded data and have a length, and the end of the image."""
+_STRIP_PIXELS = 2**18
+"""Rows are converted so many pixels at a time: a converted copy of a whole image takes up to 8 bytes a pixel."""
 _ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 _WIDE_GREY_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -36,15 +45,18 @@ def decode_image(file: Path | BinaryIO, min_side: int | None = None, max_pixels:
         max_pixels: a larger image is refused before it is decoded; None leaves that to Pillow's own, wider limit.
 
     Raises:
-        DataError: it is no such image, or is damaged.
+        DataError: it is no such image, is damaged, or is a JPEG of more than 100 scans.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
             if max_pixels is not None and image.width * image.height > max_pixels:
                 raise DataError(f"it has {image.width} x {image.height} pixels; accepted: at most {max_pixels} in all")
+            if isinstance(image, JpegImageFile):
+                _check_file_scans(image)
             if min_side is not None:
                 image.draft(None, (min_side, min_side))
-            return _to_pixels(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_pixels(image)
     except DataError:
         raise
     except UnidentifiedImageError:
@@ -54,6 +66,23 @@ def decode_image(file: Path | BinaryIO, min_side: int | None = None, max_pixels:
     # Pillow's decoders and its EXIF reader fail on damaged files in many ways, SyntaxError and struct.error among them.
     except Exception as error:  # noqa: BLE001
         raise DataError(f"it is damaged ({type(error).__name__}: {error})") from None
+
+
+def check_scans(content: bytes) -> None:
+    """Refuse a JPEG that would be decoded over and over.
+
+    Raises:
+        DataError: it has more than 100 scans.
+    """
+    if content.count(_JPEG_SCAN) <= _MAX_JPEG_SCANS:
+        return
+    # Thumbnails within the file, and videos that phones append to it, hold the same two bytes and do not count.
+    num_scans = place = 0
+    while (found := _JPEG_MARKER.search(content, place)) and found[0] != _JPEG_END:
+        num_scans += found[0] == _JPEG_SCAN
+        if num_scans > _MAX_JPEG_SCANS:
+            raise DataError(f"it has over {_MAX_JPEG_SCANS} scans; accepted: at most {_MAX_JPEG_SCANS}")
+        place = found.end() + int.from_bytes(content[found.end() : found.end() + 2])
 
 
 def decode_files(paths: Sequence[Path], min_side: int | None) -> Iterator[Decoded]:
@@ -81,7 +110,28 @@ def _try_decode(path: Path, min_side: int | None) -> Decoded:
         return None, str(error)
 
 
+def _check_file_scans(image: JpegImageFile) -> None:
+    if image.fp is not None:
+        place = image.fp.tell()
+        image.fp.seek(0)
+        check_scans(image.fp.read())
+        image.fp.seek(place)
+
+
 def _to_pixels(image: Image.Image) -> Pixels:
+    width, height = image.size
+    num_rows = max(_STRIP_PIXELS // width, 1)
+    if num_rows >= height:
+        return _convert(image)
+    num_channels = _convert(image.crop((0, 0, 1, 1))).shape[2]
+    pixels = np.empty((height, width, num_channels), np.uint8)
+    for top in range(0, height, num_rows):
+        bottom = min(top + num_rows, height)
+        pixels[top:bottom] = _convert(image.crop((0, top, width, bottom)))
+    return pixels
+
+
+def _convert(image: Image.Image) -> Pixels:
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     elif image.mode in ("L", "RGB") and "transparency" in image.info:

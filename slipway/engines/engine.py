@@ -63,6 +63,12 @@ class Engine(Protocol):
         Takes no lock; raises as `predict` does.
         """
 
+    def prepared_bytes(self, inputs: Arrays) -> int:
+        """Bytes that `prepare` would add to those of the inputs, which stay as they are; 0 where it makes nothing.
+
+        Raises as `predict` does.
+        """
+
     def warm_up(self, inputs: Arrays, num_predictions: int = 3) -> None:
         """Predict a few times, so that the first answer that counts pays for no allocation."""
 

@@ -69,6 +69,10 @@ class OnnxRuntimeEngine:
         """See `Engine.prepare`: the graph resizes."""
         return inputs
 
+    def prepared_bytes(self, inputs: Arrays) -> int:  # noqa: ARG002 the contract's
+        """See `Engine.prepared_bytes`: images grow inside the graph, a batch of them at a time."""
+        return 0
+
     def predict(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """See `Engine.predict`."""
         check_inputs(self.signature, inputs)

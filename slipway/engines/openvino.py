@@ -88,6 +88,12 @@ class OpenVinoEngine:
             name: resize_images(array, *self._sizes[name]) if name in self._sizes else array for name, array in inputs.items()
         }
 
+    def prepared_bytes(self, inputs: Arrays) -> int:
+        """See `Engine.prepared_bytes`."""
+        check_inputs(self.signature, inputs)
+        resized = {name: size for name, size in self._sizes.items() if inputs[name].shape[1:3] != size}
+        return sum(len(inputs[name]) * inputs[name].shape[3] * math.prod(size) for name, size in resized.items())
+
     def predict(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """See `Engine.predict`."""
         return self._graphs.run(self.prepare(inputs))

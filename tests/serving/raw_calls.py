@@ -32,14 +32,14 @@ class Call:
 
 
 class RawCalls:
-    """Calls over one connection."""
+    """Calls over one connection, from an address of this machine's own."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, address: str = "127.0.0.1") -> None:
         self.calls: list[Call] = []
         self._window = _DEFAULT_WINDOW
         self._call_window = _DEFAULT_WINDOW
         self._received = b""
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_SECONDS)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_SECONDS, source_address=(address, 0))
         self._socket.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, b""))
 
     def __enter__(self) -> Self:
@@ -53,10 +53,12 @@ class RawCalls:
         """Bytes of all messages that the server has let through."""
         return sum(call.num_sent for call in self.calls)
 
-    def open(self, path: str, message_bytes: int) -> Call:
-        """Begin a call; nothing of its message is sent yet."""
+    def open(self, path: str, message_bytes: int, *, timeout: str | None = None) -> Call:
+        """Begin a call, which states its time as gRPC does (`20S`); nothing of its message is sent yet."""
         headers = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "a", "te": "trailers"}
         headers["content-type"] = "application/grpc"
+        if timeout is not None:
+            headers["grpc-timeout"] = timeout
         head = b"".join(b"\0" + _text(name) + _text(value) for name, value in headers.items())
         call = Call(number=2 * len(self.calls) + 1, message_bytes=message_bytes, window=self._call_window)
         self.calls.append(call)

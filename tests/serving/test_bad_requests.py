@@ -105,6 +105,10 @@ def test_a_body_that_unpacks_to_too_much_is_refused_without_unpacking_it(client,
         ({"inference-header-content-length": "900"}, b"{}", 400, "is 900 and the body has 2 bytes"),
         ({"inference-header-content-length": "0"}, b"{}", 400, "is 0 and the body has 2 bytes"),
         ({"x-timeout-seconds": "soon"}, b"{}", 400, "x-timeout-seconds is 'soon'; accepted: a number of seconds"),
+        ({"x-timeout-seconds": "1_0"}, b"{}", 400, "x-timeout-seconds is '1_0'; accepted: a number of seconds"),
+        ({"content-type": "application/x+json", "inference-header-content-length": "9"}, b"{}", 400, "is 9 and the body has 2"),
+        ({"content-type": "application/x-www-form-urlencoded"}, png(), 400, "image file, and Content-Type is 'application/x-www"),
+        ({}, png(), 400, "The body is an image file, and Content-Type is missing; accepted for one: image/jpeg, image/png"),
         ({"content-type": "multipart/form-data"}, b"--x", 400, "names no boundary"),
         ({"content-type": "multipart/form-data; boundary=x"}, b"--x\r\n", 400, "form breaks off"),
         ({"content-type": "multipart/form-data; boundary=x"}, b"--x--\r\n", 400, "form holds no file|not multipart"),
@@ -219,6 +223,19 @@ def test_the_request_id_and_the_version_come_back(client, image_bundle):
     assert client.post(INFER, content=b"{}", headers={"x-request-id": "bad"}).headers["x-request-id"] == "bad"
 
 
+def test_the_bodys_id_stands_in_refusals_too(client, image_bundle):
+    body = json.loads(write_request(image_bundle.golden[0].inputs, image_bundle.info.signature))
+    for content, status in (({**body, "parameters": {"timeout": 1}}, 504), ({"inputs": []}, 400)):
+        answer = client.post(INFER, json={"id": "body's", **content}, headers={"x-request-id": "head's"})
+        assert (answer.status_code, answer.headers["x-request-id"]) == (status, "body's")
+
+
+def test_an_output_may_be_asked_for_once(client, image_bundle):
+    body = json.loads(write_request(image_bundle.golden[0].inputs, image_bundle.info.signature))
+    told = refused(client.post(INFER, json={**body, "outputs": [{"name": "probabilities"}] * 2}), 400)
+    assert told == "outputs[1].name is 'probabilities', which stands twice; accepted: once."
+
+
 def test_a_deadline_that_is_over_is_answered_so(client, image_bundle):
     body = write_request(image_bundle.golden[0].inputs, image_bundle.info.signature)
     assert "deadline" in refused(client.post(INFER, content=body, headers={"x-timeout-seconds": "1e-9"}), 504)
@@ -257,7 +274,17 @@ def test_an_unknown_column_is_passed_over_where_the_option_says_so(table):
 def test_the_root_tells_a_probe_that_it_lives_and_shows_a_person_the_page(client):
     assert client.get("/").json() == {"status": "alive"}
     assert "<!doctype html>" in client.get("/", headers={"accept": "text/html,*/*"}).text
-    assert "<!doctype html>" in client.get("/docs", headers={"accept": "text/html"}).text
+    for accept in ("text/html", "*/*"):
+        assert "<!doctype html>" in client.get("/docs", headers={"accept": accept}).text
+
+
+def test_without_docs_nothing_is_there_and_nothing_points_there(start, image_bundle):
+    with httpx.Client(base_url=start(image_bundle.root, "--no-docs").url) as client:
+        for path in ("/docs", "/openapi.json"):
+            assert "openapi.json; accepted" not in (told := refused(client.get(path), 404))
+            assert told.endswith("accepted: /v2/models and others.")
+            assert client.options(path).status_code == 404
+        assert client.get("/", headers={"accept": "text/html"}).json() == {"status": "alive"}
 
 
 def test_the_openapi_documents_own_examples_are_answered(client, table):
@@ -303,6 +330,14 @@ def test_a_client_that_leaves_before_its_answer_is_counted_and_not_waited_for(st
     assert 'slipway_requests_total{protocol="image",status="499"} 1.0' in figures
     assert "slipway_requests_in_flight 0.0" in figures
     assert httpx.post(f"{running.url}{PREDICT}", content=png(), headers={"content-type": "image/png"}).status_code == 200
+
+
+def test_categories_are_not_refused_where_the_bundle_does_not_say_what_training_saw(start, tmp_path):
+    write_table_bundle(tmp_path / "bundle")
+    with pytest.raises(
+        AssertionError, match=r"status 2.*\n.*--unknown-categories is 'refuse', but .* no columns; accepted: accept"
+    ):
+        start(tmp_path / "bundle", "--unknown-categories", "refuse")
 
 
 def test_a_category_that_training_did_not_see_is_refused_in_every_form_where_the_option_says_so(start, tmp_path):

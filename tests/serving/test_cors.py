@@ -1,6 +1,7 @@
 """What a page of another origin gets to read: every answer, refusals too, where its origin is named; else none."""
 
 import re
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -73,8 +74,8 @@ def test_a_page_can_read_that_all_connections_are_taken_and_its_browser_is_still
     try:
         for connection in busy:
             head = f"POST /v2/models/model/infer HTTP/1.1\r\nHost: a\r\nAuthorization: {TOKEN['authorization']}\r\n"
-            connection.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
-        time.sleep(0.1)
+            connection.sendall(f"{head}Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n".encode())
+            assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")  # its head is read: it does not rest
         refused = httpx.get(f"{guarded.url}/v2", headers=SHOP)
         assert (refused.status_code, refused.headers.get_list(ALLOWED)) == (503, [SHOP["origin"]])
         assert httpx.options(f"{guarded.url}/v2", headers={**SHOP, **PREFLIGHT}).status_code == 204
@@ -83,6 +84,19 @@ def test_a_page_can_read_that_all_connections_are_taken_and_its_browser_is_still
     finally:
         for connection in busy:
             connection.close()
+
+
+def test_a_browsers_question_ends_its_connection_too_while_the_process_drains(start: StartPredictor, image_bundle):
+    running = start(image_bundle.root, "--cors-origins", SHOP["origin"], "--drain-seconds", "600")
+    assert "connection" not in httpx.options(f"{running.url}/v2", headers={**SHOP, **PREFLIGHT}).headers
+    running.terminate()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while httpx.get(f"{running.url}/v2/health/ready").status_code != 503:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    answer = httpx.options(f"{running.url}/v2", headers={**SHOP, **PREFLIGHT})
+    running.process.send_signal(signal.SIGINT)  # enough of it
+    assert (answer.status_code, answer.headers["connection"]) == (204, "close")
 
 
 @pytest.mark.parametrize("path", ["/v2/models/model/infer", "/v1/models/model:predict", "/v2/models", "/nowhere"])

@@ -236,6 +236,16 @@ def test_request_id_and_version_stand_beside_the_answer(channel, example):
     assert dict(finished.trailing_metadata()) == {"x-request-id": "mine", "x-model-version": "1"}
 
 
+def test_the_messages_id_stands_beside_a_refusal_too(channel):
+    request = ModelInferRequest(model_name="model", id="message's")
+    with pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary(INFERENCE + "ModelInfer")(
+            request.SerializeToString(), metadata=(("x-request-id", "mine"),), timeout=WAIT_SECONDS
+        )
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert dict(refused.value.trailing_metadata())["x-request-id"] == "message's"
+
+
 def test_many_clients_at_once_get_their_own_answers(channel, image_bundle):
     def ask(number: int) -> None:
         golden = image_bundle.golden[number % len(image_bundle.golden)]

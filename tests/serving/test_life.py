@@ -203,9 +203,9 @@ def test_a_taken_port_is_said_in_one_line(start: StartPredictor, image_bundle):
     taken = str(start(image_bundle.root).port)
     ended = run_to_its_end("--bundle", str(image_bundle.root), "--name", "m", "--port", taken)
     assert_one_line(ended, 1, f"Cannot listen on 127.0.0.1, port {taken}")
-    assert_one_line(
-        run_to_its_end("--bundle", str(image_bundle.root), "--name", "m", "--host", "203.0.113.7"), 1, "Cannot listen"
-    )
+    served = ("--bundle", str(image_bundle.root), "--name", "m")
+    assert_one_line(run_to_its_end(*served, "--host", "203.0.113.7"), 1, "Choose an address of this machine with --host")
+    assert_one_line(run_to_its_end(*served, "--tracing-endpoint", "foo"), 2, "--tracing-endpoint is 'foo'; accepted: http://HOST")
 
 
 def test_versions_change_under_load_and_every_request_is_answered_by_one_of_them(start: StartPredictor, tmp_path):

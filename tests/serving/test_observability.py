@@ -83,7 +83,7 @@ def test_what_is_turned_away_for_its_head_its_pace_or_want_of_room_is_counted_by
     predictor = start(image_bundle.root, *limits)
     for sent, reason in (
         (b"no HTTP\r\n\r\n", "not_http"),
-        (b"GET /v2 HTTP/1.1\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", "head"),
+        (b"GET /v2 HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", "head"),
         (b"GET /v2 HTTP/1.1\r\n", "slow"),
     ):
         with socket.create_connection(("127.0.0.1", predictor.port), timeout=20) as connection:

@@ -103,7 +103,7 @@ def test_our_own_client_shows_its_token(guarded, tmp_path):
 
 
 def test_probes_and_metrics_need_no_token(guarded, start: StartPredictor, image_bundle):
-    for path in (*PROBES, "/metrics"):
+    for path in (*PROBES, "/metrics", "/metrics/"):
         assert httpx.get(guarded.url + path).status_code == 200
     closed = start(image_bundle.root, "--no-open-metrics", environment=child_environment(SLIPWAY_SERVING_TOKEN=FIRST))
     assert httpx.get(f"{closed.url}/metrics").status_code == 401

@@ -164,6 +164,17 @@ def test_a_body_that_stops_is_refused_and_one_that_is_steady_is_not(connect):
     assert status_of(read_all(steady)) == 400  # it is heard to its end, and is no JSON
 
 
+@pytest.mark.parametrize(
+    ("begun", "rest"), [("Content-Length: 10\r\n\r\nabc", ""), ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "nonsense\r\n")]
+)
+def test_a_request_that_is_answered_before_its_body_is_there_gets_no_second_answer(connect, begun, rest):
+    connection = connect()
+    connection.sendall(f"POST /nope HTTP/1.1\r\nHost: a\r\n{begun}".encode())
+    assert status_of(connection.recv(65536)) == 404
+    connection.sendall(rest.encode())
+    assert read_all(connection) == b""
+
+
 def test_a_body_of_single_bytes_is_refused(connect):
     connection = connect()
     connection.sendall(f"{INFER}Transfer-Encoding: chunked\r\n\r\n".encode())
@@ -227,19 +238,19 @@ def test_what_was_asked_before_nonsense_is_still_answered(connect):
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"GET\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"NONSENSE / HTTP/1.1\r\n\r\n",
+        b"NONSENSE / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET /\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET http://[::1 HTTP/1.1\r\nHost: a\r\n\r\n",
         b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"GET / HTTP/1.1\r\nNo colon here\r\n\r\n",
-        b"GET / HTTP/1.1\r\nBad Name: 1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nA: b\x00c\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 1e3\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
-        b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: nonsense\r\n\r\nabc",
+        b"GET / HTTP/1.1\r\nHost: a\r\nNo colon here\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nBad Name: 1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nA: b\x00c\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1e3\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: nonsense\r\n\r\nabc",
         INFER.encode() + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
         INFER.encode() + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nabcde\r\n",
         INFER.encode() + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n",
@@ -257,11 +268,23 @@ def test_what_is_no_http_gets_400_and_the_connection_ends(connect, nonsense):
 
 
 @pytest.mark.parametrize(
+    "request_",
+    [b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n"],
+)
+def test_a_request_without_the_one_host_header_gets_400(connect, request_):
+    connection = connect()
+    connection.sendall(request_)
+    answer = read_all(connection)
+    assert status_of(answer) == 400
+    assert "the header Host is missing, or stands twice; accepted: once" in error_of(answer)
+
+
+@pytest.mark.parametrize(
     "head",
     [
-        "GET /v2 HTTP/1.1\r\n" + "".join(f"X-{number}: 1\r\n" for number in range(60)),
-        f"GET /v2 HTTP/1.1\r\nX-Long: {'a' * 9000}\r\n",
-        f"GET /v2?{'a' * 9000} HTTP/1.1\r\n",
+        "GET /v2 HTTP/1.1\r\nHost: a\r\n" + "".join(f"X-{number}: 1\r\n" for number in range(60)),
+        f"GET /v2 HTTP/1.1\r\nHost: a\r\nX-Long: {'a' * 9000}\r\n",
+        f"GET /v2?{'a' * 9000} HTTP/1.1\r\nHost: a\r\n",
     ],
     ids=["many", "long", "target"],
 )

@@ -2,32 +2,38 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from weakref import WeakValueDictionary
 
 from slipway.errors import DeadlineError, RequestError
 
 
 class Reception:
-    """Takes clients' messages, `num_places` of them at a time.
+    """Takes clients' messages, `num_places` of them at a time, and of one client no more than half of that.
 
     How large a message is shows only once all of it is there, so each counts as one of the largest size. gRPC lets a client send
     no more than the stream's window before its message is asked for: a call that waits for a place holds that much at most.
+    Whether a call sends anything is not seen before its message is there: a silent one has its place until its time is over.
     """
 
     def __init__(self, num_places: int, *, message_seconds: float, call_seconds: float) -> None:
-        """A message has `message_seconds` to arrive; with the wait for a place, `call_seconds`."""
+        """A message has `message_seconds` to arrive; with the wait for a place, `call_seconds` where the client states none."""
         self._places = asyncio.Semaphore(num_places)
+        self._num_each = max(1, num_places // 2)
+        self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._message_seconds = message_seconds
         self._call_seconds = call_seconds
 
-    async def read(self, messages: AsyncIterator[bytes]) -> bytes:
-        """The first message of a call.
+    async def read(self, messages: AsyncIterator[bytes], *, client: str, seconds: float | None = None) -> bytes:
+        """The first message of a call of this client, who waits for so long.
 
         Raises:
             DeadlineError: it did not arrive in time.
             RequestError: the call ended without one.
         """
+        share = self._shares.setdefault(client, asyncio.Semaphore(self._num_each))
+        wait = asyncio.timeout(self._call_seconds if seconds is None else seconds)
         try:
-            async with asyncio.timeout(self._call_seconds), self._places, asyncio.timeout(self._message_seconds):
+            async with wait, share, self._places, asyncio.timeout(self._message_seconds):
                 return await anext(messages)
         except StopAsyncIteration:
             raise RequestError("The call ended without a message; accepted: one.") from None

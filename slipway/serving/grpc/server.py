@@ -22,7 +22,9 @@ _WINDOW_BYTES = 256 * 1024
 """What a client sends before its message is asked for: a smaller one comes without a wait for that."""
 _MIN_PLACES = 16
 """For messages that are received, whatever their largest size: fewer hold up many small ones."""
-_NUM_FOR_PROBES = 2
+_NUM_FOR_PROBES = 8
+_PROBE_SECONDS = 1.0
+"""For a probe's message, which comes whole in the window: who sends it sends it at once."""
 _MAX_METADATA_BYTES = 16 * 1024
 _MIN_PING_MILLISECONDS = 10_000
 _log = get_logger(__name__)
@@ -39,8 +41,12 @@ class GrpcServer:
             app_options,
             access,
             observers,
-            reception=_make_reception(options, max(_MIN_PLACES, options.max_receiving_bytes // options.max_body_bytes)),
-            probe_reception=_make_reception(options, _NUM_FOR_PROBES),
+            reception=Reception(
+                max(_MIN_PLACES, options.max_receiving_bytes // options.max_body_bytes),
+                message_seconds=options.body_seconds,
+                call_seconds=options.deadline_seconds,
+            ),
+            probe_reception=Reception(_NUM_FOR_PROBES, message_seconds=_PROBE_SECONDS, call_seconds=options.deadline_seconds),
         )
         self._options = options
         self._server = aio.server(
@@ -87,10 +93,6 @@ class GrpcServer:
         await self._server.stop(grace_seconds)
 
 
-def _make_reception(options: ServerOptions, num_places: int) -> Reception:
-    return Reception(num_places, message_seconds=options.body_seconds, call_seconds=options.deadline_seconds)
-
-
 class _Certificates:
     """The files of TLS, read again when they change."""
 
@@ -106,11 +108,7 @@ class _Certificates:
 
     def _read_changed(self) -> grpc.ServerCertificateConfiguration | None:
         """What new connections are to use; None for what they use already. Called by gRPC's threads."""
-        try:
-            return self._files.read_changed(self._read)
-        except OSError as error:
-            _log.error("certificate_not_read", error=str(error))
-            return None
+        return self._files.read_again(self._read, failure="certificate_not_read")
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         options = self._options

@@ -24,7 +24,7 @@ from slipway.serving.http.failures import describe_failure
 from slipway.serving.http.messages import choose_request_id
 from slipway.serving.http.refusal import Refusal
 from slipway.serving.inference.model import LoadedModel, ModelSlot
-from slipway.serving.process.access import Access
+from slipway.serving.process.access import Access, client_of
 from slipway.serving.wire.metadata import describe_model, describe_server
 from slipway.serving.wire.rows import check_categories
 
@@ -105,15 +105,18 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
         context: Context,
     ) -> bytes:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        address = _find_address(context.peer())
         refusal = self._access.find_refusal(
             path,
             authorization=metadata.get("authorization", ""),
-            address=_find_address(context.peer()),
+            address=address,
             has_certificate=bool(context.peer_identities()),
         )
         if refusal is None:
             try:
-                body = b"" if reception is None else await reception.read(requests)
+                body = b""
+                if reception is not None:
+                    body = await reception.read(requests, client=client_of(address), seconds=context.time_remaining())
                 return await method(body, context, metadata)
             except _Failed as failed:
                 refusal = failed.refusal
@@ -172,7 +175,6 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
         try:
             read = partial(_read, model, self._options, exchange)
             request, predicted = await self._slot.decode_and_predict(model, exchange, len(body), read, body)
-            exchange.request_id = choose_request_id(request.wanted.id, exchange.request_id)
             write = partial(
                 write_response,
                 request,
@@ -202,6 +204,7 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
 def _read(model: LoadedModel, options: AppOptions, exchange: Exchange, body: bytes) -> GrpcRequest:
     """On a thread of the slot's."""
     message = decode(messages.ModelInferRequest, body)
+    exchange.request_id = choose_request_id(message.id, exchange.request_id)
     model.check_name(message.model_name, message.model_version or None)
     request = read_request(message, model.info.signature, options.rows)
     if request.wanted.timeout_seconds is not None:

@@ -45,15 +45,13 @@ class Answering:
             OverloadedError, DeadlineError, PredictionError: see `ModelSlot.predict`.
         """
         _limit(exchange, request, self._options.default_deadline_seconds)
-        parse, exchange.wire = self._choose_form(request, protocol, model)
+        parse, exchange.wire = self._choose_form(request, protocol, model, exchange)
         is_packed = request.is_packed
         body = await request.read_body(self._options.max_body_bytes)
         parse = partial(_parse, parse, is_packed, self._options, model, exchange)
         async with CancelOnDisconnect(receive):
             wanted, outputs = await self._predict(model, exchange, parse, body)
-        if wanted.id is not None:
-            exchange.request_id = choose_request_id(wanted.id, exchange.request_id)
-        elif protocol == "v2" and b"x-request-id" in request.headers:
+        if protocol == "v2" and wanted.id is None and b"x-request-id" in request.headers:
             wanted = replace(wanted, id=exchange.request_id)
         response = await self._slot.write(partial(_write, protocol, wanted, outputs, model), outputs)
         return response, wanted, outputs
@@ -82,28 +80,31 @@ class Answering:
         return wanted, merge_outputs(wanted, parts)
 
     def _choose_form(
-        self, request: Request, protocol: Protocol, model: LoadedModel
+        self, request: Request, protocol: Protocol, model: LoadedModel, exchange: Exchange
     ) -> tuple[Callable[[bytes], InferRequest], Wire]:
         signature, rows = model.info.signature, self._options.rows
         media_type = request.media_type
         query = request.query(("top_k",))
         top_k = _parse_top_k(query.get("top_k"))
         json_size = request.count(b"inference-header-content-length")
+        is_json = media_type in _JSON_TYPES or (media_type.startswith("application/") and media_type.endswith("+json"))
+        parse_v2 = partial(v2.parse_request, signature=signature, policy=rows, top_k=top_k, on_id=partial(_take_id, exchange))
         if media_type in MEDIA_TYPES:
             return partial(_parse_image, model, top_k), "image"
         if media_type == "multipart/form-data":
             return partial(_parse_form, model, top_k, request.header(b"content-type")), "image"
-        if protocol == "v2" and json_size is not None and media_type in ("application/octet-stream", *_JSON_TYPES):
-            return partial(v2.parse_request, signature=signature, json_size=json_size, policy=rows, top_k=top_k), "v2-binary"
+        if protocol == "v2" and json_size is not None and (is_json or media_type == "application/octet-stream"):
+            return partial(parse_v2, json_size=json_size), "v2-binary"
         if media_type == "application/octet-stream":
             return partial(_parse_image_by_magic, model, top_k), "image"
-        if media_type not in _JSON_TYPES and not (media_type.startswith("application/") and media_type.endswith("+json")):
+        if not is_json:
             accepted = ", ".join(("application/json", *MEDIA_TYPES, "multipart/form-data"))
             raise HttpError(415, f"Content-Type is {media_type[:60]!r}; accepted: {accepted}.")
         if protocol == "v2":
-            return partial(v2.parse_request, signature=signature, policy=rows, top_k=top_k), "v2"
+            return partial(_parse_json, parse_v2, media_type), "v2"
         min_side = model.info.image_min_side
-        return partial(v1.parse_request, signature=signature, policy=rows, top_k=top_k, image_min_side=min_side), "v1"
+        parse_v1 = partial(v1.parse_request, signature=signature, policy=rows, top_k=top_k, image_min_side=min_side)
+        return partial(_parse_json, parse_v1, media_type), "v1"
 
 
 def _parse(
@@ -126,6 +127,17 @@ def _parse(
     for part in wanted.parts:
         check_categories(part, model.info.categories, options.rows)
     return wanted
+
+
+def _take_id(exchange: Exchange, request_id: str) -> None:
+    exchange.request_id = choose_request_id(request_id, exchange.request_id)
+
+
+def _parse_json(parse: Callable[[bytes], InferRequest], media_type: str, body: bytes) -> InferRequest:
+    if has_image_magic(body):
+        told = f"{media_type[:60]!r}" if media_type else "missing"
+        raise RequestError(f"The body is an image file, and Content-Type is {told}; accepted for one: {', '.join(MEDIA_TYPES)}.")
+    return parse(body)
 
 
 def _parse_image(model: LoadedModel, top_k: int, body: bytes) -> InferRequest:
@@ -182,7 +194,7 @@ def _limit(exchange: Exchange, request: Request, default_seconds: float | None) 
     if not text:
         return
     try:
-        seconds = float(text)
+        seconds = float(text) if "_" not in text else -1.0  # which Python alone takes
     except ValueError:
         seconds = -1.0
     if not 0 < seconds <= MAX_DEADLINE_SECONDS:

@@ -44,7 +44,8 @@ class Application:
         self._document: tuple[weakref.ref[LoadedModel], bytes] | None = None
         """Of the model that was served when it was made, which is not held by it: an old one is to leave memory."""
         self._reads: dict[Operation, Callable[[Request, Route], Response]] = {
-            "page": self._show_page,
+            "alive": self._report_alive,
+            "docs": lambda _request, _route: _show_page(),
             "metrics": self._report_metrics,
             "server": lambda _request, _route: json_response(describe_server()),
             "live": lambda _request, _route: json_response({"live": True}),
@@ -121,9 +122,8 @@ class Application:
 
     async def _read(self, request: Request, route: Route | None) -> Response:
         if route is None or not self._is_offered(route.operation):
-            raise HttpError(
-                404, f"There is nothing at {request.path[:200]!r}; accepted: the paths in /openapi.json, such as /v2/models."
-            )
+            accepted = "the paths in /openapi.json, such as /v2/models" if self._options.docs else "/v2/models and others"
+            raise HttpError(404, f"There is nothing at {request.path[:200]!r}; accepted: {accepted}.")
         if request.method not in route.methods:
             allow = (b"allow", ", ".join(route.methods).encode())
             raise HttpError(
@@ -140,13 +140,13 @@ class Application:
     def _is_offered(self, operation: Operation) -> bool:
         if operation == "metrics":
             return self._options.metrics is not None
-        return self._options.docs or operation != "openapi"
+        return self._options.docs or operation not in ("docs", "openapi")
 
-    def _show_page(self, request: Request, _route: Route) -> Response:
-        if "text/html" not in request.header(b"accept") or not self._options.docs:
-            return json_response({"status": "alive"})
-        page, headers = read_page()
-        return Response(body=page, media_type=b"text/html; charset=utf-8", headers=list(headers))
+    def _report_alive(self, request: Request, _route: Route) -> Response:
+        """A person's browser gets the page instead."""
+        if self._options.docs and "text/html" in request.header(b"accept"):
+            return _show_page()
+        return json_response({"status": "alive"})
 
     async def _describe_interface(self) -> Response:
         from slipway.serving.http.openapi import write_document
@@ -185,6 +185,11 @@ class Application:
     @property
     def _ready_status(self) -> int:
         return HTTPStatus.SERVICE_UNAVAILABLE if self._slot.draining else HTTPStatus.OK
+
+
+def _show_page() -> Response:
+    page, headers = read_page()
+    return Response(body=page, media_type=b"text/html; charset=utf-8", headers=list(headers))
 
 
 def _describe_engine(model: LoadedModel) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Which pages of other origins may read the answers (CORS), refusals too. None, unless the options name some."""
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from functools import partial
 from typing import Any
 
@@ -13,9 +13,11 @@ _EXPOSED = b"x-request-id, x-model-version, inference-header-content-length, ret
 class Cors:
     """What browsers are told. It stands before all that can refuse a request: a page reads a refusal only where that says so."""
 
-    def __init__(self, origins: tuple[str, ...]) -> None:
+    def __init__(self, origins: tuple[str, ...], is_draining: Callable[[], bool]) -> None:
+        """While `is_draining`, its answers end their connections, as all others do."""
         self._any = "*" in origins
         self._origins = frozenset(origin.encode() for origin in origins)
+        self._is_draining = is_draining
 
     def wrap(self, app: App) -> App:
         """`app`, whose answers the named pages may read; itself where none is named."""
@@ -41,6 +43,8 @@ class Cors:
                 (b"access-control-allow-headers", asked.get(b"access-control-request-headers") or b"content-type"),
                 (b"access-control-max-age", _MAX_AGE_SECONDS),
             ]
+            if self._is_draining():
+                headers.append((b"connection", b"close"))
             await send({"type": "http.response.start", "status": 204, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
             return

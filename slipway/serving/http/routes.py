@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Operation = Literal[
-    "page",
+    "alive",
+    "docs",
     "openapi",
     "metrics",
     "server",
@@ -25,8 +26,8 @@ METHODS: dict[Operation, tuple[str, ...]] = {"infer": WRITE, "predict": WRITE, "
 """Of the operations that are not read only."""
 
 _FIXED: dict[str, Operation] = {
-    "": "page",
-    "/docs": "page",
+    "": "alive",
+    "/docs": "docs",
     "/openapi.json": "openapi",
     "/metrics": "metrics",
     "/v2": "server",

@@ -16,7 +16,8 @@ from queue import SimpleQueue
 from time import perf_counter
 from typing import Any
 
-from slipway.errors import DeadlineError, OverloadedError
+from slipway.engines.engine import Arrays
+from slipway.errors import DeadlineError, OverloadedError, RequestError
 from slipway.serving.inference.collecting import without_collecting
 from slipway.serving.inference.joint import Outputs, infer_together
 from slipway.serving.inference.waiting import Batch, Line, Waiting
@@ -62,6 +63,7 @@ class Batcher:
         self._num_undecoded = 0
         self._undecoded_bytes = 0
         self._num_inferring = 0
+        self._inferring_bytes = 0
         self._num_idle = 0
         self._seconds_per_sample = 0.0
         self._closed = False
@@ -149,14 +151,16 @@ class Batcher:
         if request.is_let_in:
             return
         num_waiting = self.num_waiting
-        num_bytes += self._line.num_bytes + self._undecoded_bytes
-        is_full = num_waiting + num_samples > self._options.max_queue_samples or num_bytes > self._options.max_queue_bytes
-        if not (num_waiting and is_full):
+        held_bytes = self._line.num_bytes + self._undecoded_bytes + self._inferring_bytes
+        are_too_many = num_waiting and num_waiting + num_samples > self._options.max_queue_samples
+        are_too_large = held_bytes and held_bytes + num_bytes > self._options.max_queue_bytes
+        if not (are_too_many or are_too_large):
             return
         seconds = (num_waiting + self._num_inferring) * self._seconds_per_sample
         retry_after = min(max(math.ceil(seconds), 1), _MAX_RETRY_AFTER_SECONDS)
         raise OverloadedError(
-            f"{num_waiting} samples wait for the model already, and no more are taken. Ask again in {retry_after} s.",
+            f"{num_waiting} samples wait for the model already, {self._num_inferring} are in it, and no more are taken. "
+            f"Ask again in {retry_after} s.",
             retry_after_seconds=retry_after,
         )
 
@@ -202,7 +206,7 @@ class Batcher:
         return (
             bool(self._to_decode)
             and self._line.num_samples < 2 * self._options.max_batch_size
-            and self._line.num_bytes < self._options.max_queue_bytes
+            and self._line.num_bytes + self._inferring_bytes < self._options.max_queue_bytes
         )
 
     def _work(self) -> None:
@@ -230,6 +234,7 @@ class Batcher:
             batch = self._line.take()
             if batch is not None:
                 self._num_inferring = batch.num_samples
+                self._inferring_bytes = sum(request.num_bytes for request in batch.requests)
                 return batch
         if self._calls:  # answers that are nearly done
             return self._calls.popitem(last=False)[0]
@@ -247,6 +252,7 @@ class Batcher:
             if request.exchange.deadline != deadline:
                 self._take_in_deadline(request)
             sent = request.decoded.inputs
+            self._make_room(request, sent)
             request.set_inputs(request.model.engine.prepare(sent), sent=sent)
             with self._lock:
                 self._forget_body(request)
@@ -256,6 +262,31 @@ class Batcher:
             with self._lock:
                 self._forget_body(request)
             _answer([(request, _without_frames(error))])
+
+    def _make_room(self, request: Waiting, sent: Arrays) -> None:
+        """For the inputs at the size that the network takes, before they are made: tiny images grow ten thousand times."""
+        request.set_inputs(sent)
+        made_bytes = request.model.engine.prepared_bytes(sent)
+        if not made_bytes:
+            return
+        most = self._options.max_queue_bytes
+        needed = request.num_bytes + made_bytes
+        if needed > most:
+            raise RequestError(
+                f"{request.num_samples} samples need {needed} bytes, as they came and at the size that the network takes; "
+                f"accepted: at most {most} bytes, {most * request.num_samples // needed} samples of this kind in one request."
+            )
+        with self._lock:
+            if request.decode is None:  # nobody waits for it any more
+                return
+            self._count_undecoded(request, -1)
+            request.admitted_samples, request.admitted_bytes = 0, 0
+            try:
+                self._check_room(request, request.num_samples, needed)
+                request.is_let_in = True
+                request.admitted_samples, request.admitted_bytes = request.num_samples, needed
+            finally:
+                self._count_undecoded(request, 1)
 
     def _take_in_deadline(self, request: Waiting) -> None:
         """That the request's body states."""
@@ -282,7 +313,7 @@ class Batcher:
             unfinished = []
             answers = [(request, _without_frames(error)) for request in batch.requests]
         with self._lock:
-            self._num_inferring = 0
+            self._num_inferring = self._inferring_bytes = 0
             weight = _SPEED_SMOOTHING if self._seconds_per_sample else 1.0
             self._seconds_per_sample += weight * (seconds / batch.num_samples - self._seconds_per_sample)
             for request in unfinished:

@@ -52,7 +52,7 @@ class TracingOptions:
 
     def __post_init__(self) -> None:
         if not self.endpoint.startswith(("http://", "https://")):
-            raise ConfigError(f"The collector of traces is {self.endpoint!r}; accepted: http://HOST:4318, or https://.")
+            raise ConfigError(f"--tracing-endpoint is {self.endpoint!r}; accepted: http://HOST:4318, or https://.")
 
 
 class _NextIds(IdGenerator):

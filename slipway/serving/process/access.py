@@ -13,7 +13,7 @@ from slipway.log import get_logger
 from slipway.serving.http.app_options import Guards
 from slipway.serving.http.messages import App, Receive, Scope, Send
 from slipway.serving.http.refusal import Refusal
-from slipway.serving.http.routes import is_probe
+from slipway.serving.http.routes import Route, find_route, is_probe
 from slipway.serving.process.changes import ChangingFiles
 from slipway.serving.process.options import AccessOptions
 
@@ -72,11 +72,7 @@ class Tokens:
         if self._file is None or self._clock() - self._looked_at < _LOOK_SECONDS:
             return
         self._looked_at = self._clock()
-        try:
-            tokens = self._changes.read_changed(self._read_file)
-        except ConfigError as error:  # it is being replaced, or wrong: those that were accepted still are
-            get_logger(__name__).error("tokens_not_read", error=str(error))
-            return
+        tokens = self._changes.read_again(self._read_file, failure="tokens_not_read")  # those that were accepted still are
         if tokens is not None:
             self._from_file = tokens
             get_logger(__name__).info("tokens_read", file=str(self._file), number=len(tokens))
@@ -106,7 +102,7 @@ class Rate:
 
     def find_refusal(self, address: str) -> Refusal | None:
         """Why a further request of this address is refused now; None where it is let through, and counted."""
-        client, now = _client_of(address), self._clock()
+        client, now = client_of(address), self._clock()
         level, seen_at = self._buckets.pop(client, (self._burst, now))
         level = min(self._burst, level + (now - seen_at) * self._per_second)
         allowed = level >= 1
@@ -162,7 +158,7 @@ class Access:
             return None
         if self._rate.is_limited and (refusal := self._rate.find_refusal(address)) is not None:
             return refusal
-        if self._open_metrics and path == "/metrics":
+        if self._open_metrics and find_route(path) == Route("metrics"):
             return None
         if self._needs_certificate and not has_certificate:
             return _NO_CERTIFICATE
@@ -204,7 +200,8 @@ def _find_header(scope: Scope, wanted: bytes) -> str:
     return ""
 
 
-def _client_of(address: str) -> str:
+def client_of(address: str) -> str:
+    """Whose it is: of IPv6 the network counts, or a client would be as many as it likes."""
     if ":" not in address:
         return address
     plain = IPv6Address(address.partition("%")[0])

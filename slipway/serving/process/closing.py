@@ -85,7 +85,8 @@ class ClosingConnection(HttpToolsProtocol):
         """Answer what is being read with a refusal, and close; requests before it get their answers first."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
-            self._write(refusal)
+            if self._reading is not Reading.BODY:  # else it has its answer, which did not wait for the body
+                self._write(refusal)
         elif self._reading is not Reading.BODY:  # all of what was asked is there, and closes the connection once it is answered
             self._deaf = True
             cycle.keep_alive = False

@@ -18,6 +18,7 @@ _MAX_IGNORED_BYTES = 1 << 20
 
 _RETRY = ((b"retry-after", b"1"),)
 _NOT_HTTP = Refusal(400, "This is no valid HTTP/1.1 request; accepted: HTTP/1.1 as in RFC 9112.")
+_NO_HOST = Refusal(400, "This is no valid HTTP/1.1 request: the header Host is missing, or stands twice; accepted: once.")
 _FULL = Refusal(503, "The server has as many connections as it takes; try again, here or at another replica.", _RETRY)
 _OVERFULL = Refusal(503, "The server receives as many bytes as it takes at a time; try again.", _RETRY)
 
@@ -133,6 +134,9 @@ class BoundedConnection(ClosingConnection):
         may_be_large = self._num_bytes + self._piece_bytes > limits.max_head_bytes  # or a body came with it
         if may_be_large and self._head_bytes > limits.max_head_bytes:
             raise _RefusedError(self._head_too_large)
+        num_hosts = sum(name == b"host" for name, _ in self.headers)
+        if num_hosts > 1 or (num_hosts == 0 and self.parser.get_http_version() == "1.1"):  # RFC 9112, section 3.2
+            raise _RefusedError(_NO_HOST)
         super().on_headers_complete()
         self._reading = Reading.BODY
         self._num_bytes = self._num_ignored_bytes = 0

@@ -1,5 +1,6 @@
 """The listening socket, and room for connections."""
 
+import errno
 import resource
 import socket
 
@@ -53,4 +54,8 @@ def raise_file_limit(num_connections: int) -> None:
 
 
 def _refusal(host: str, port: int, error: OSError) -> DeployError:
-    return DeployError(f"Cannot listen on {host}, port {port}: {error.strerror}. Choose another port, or 0 for a free one.")
+    if error.errno in (errno.EADDRINUSE, errno.EACCES):
+        what_to_do = "Choose another port with --port, or 0 for a free one."
+    else:
+        what_to_do = "Choose an address of this machine with --host, such as 127.0.0.1, or 0.0.0.0 for all."
+    return DeployError(f"Cannot listen on {host}, port {port}: {error.strerror}. {what_to_do}")

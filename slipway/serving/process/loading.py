@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipway.errors import SlipwayError
+from slipway.errors import ConfigError, SlipwayError
 from slipway.serving.process.hashing import Hashing
 from slipway.serving.process.options import ServerOptions
 from slipway.settings import Settings
@@ -62,7 +62,7 @@ class Loader:
         hashing = Hashing(bundle_dir)
         from slipway.serving.inference.loaded import load_model  # takes a tenth of a second the first time
 
-        return load_model(
+        model = load_model(
             bundle_dir,
             name=name,
             version=version,
@@ -73,6 +73,10 @@ class Loader:
             hashes=hashing.wait,
             on_imported=self.imported.set,
         )
+        if options.unknown_categories == "refuse" and not model.info.columns:
+            told = f"{bundle_dir} does not say what training saw: it describes no columns"
+            raise ConfigError(f"--unknown-categories is 'refuse', but {told}; accepted: accept.")
+        return model
 
 
 class Loading:

@@ -16,8 +16,10 @@ from slipway.serving.process.option_values import check_value, read_options
 from slipway.settings import Settings
 
 MIB = 1024 * 1024
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_ACCEPTED_NAME = "letters, digits, dots, dashes and underscores, the first a letter or digit: it stands in paths"
+_PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ACCEPTED_PART = "letters, digits, dots, dashes and underscores, the first a letter or digit: it stands in paths"
+_ORIGIN = re.compile(r"(?!http:.*:80$|https:.*:443$)[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
+_ACCEPTED_ORIGIN = "*, or what browsers send: SCHEME://HOST[:PORT] in small letters, no slash behind it, no default port"
 
 
 def _about(text: str, *, least: float | None = None, most: float | None = None, secret: bool = False) -> dict[str, Any]:
@@ -224,8 +226,13 @@ class ServerOptions(
             raise ConfigError("Nothing to serve, or two things; accepted: --bundle with --name, or --pointer.")
         if self.bundle and not self.name:
             raise ConfigError("--bundle needs --name, the model's name in the URLs.")
-        if self.name and not _MODEL_NAME.fullmatch(self.name):
-            raise ConfigError(f"--name is {self.name!r}; accepted: {_ACCEPTED_NAME}.")
+        if self.name and not _PATH_PART.fullmatch(self.name):
+            raise ConfigError(f"--name is {self.name!r}; accepted: {_ACCEPTED_PART}.")
+        if self.version and not _PATH_PART.fullmatch(self.version):
+            raise ConfigError(f"--version (or SLIPWAY_MODEL_VERSION) is {self.version!r}; accepted: {_ACCEPTED_PART}.")
+        for origin in self.cors_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ConfigError(f"--cors-origins names {origin!r}; accepted: {_ACCEPTED_ORIGIN}.")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ConfigError("--tls-certificate and --tls-key go together; one of them is missing.")
         if self.tls_client_ca is not None and self.tls_certificate is None:

@@ -106,7 +106,7 @@ class _Server(uvicorn.Server):
         make_grpc: "Callable[[], GrpcServer] | None",
     ) -> None:
         super().__init__(config)
-        self.watch = ConnectionWatch(options, self.server_state, Cors(options.cors_origins))
+        self.watch = ConnectionWatch(options, self.server_state, Cors(options.cors_origins, lambda: slot.draining))
         self._slot = slot
         self._options = options
         self._port: int = listener.getsockname()[1]

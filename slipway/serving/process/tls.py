@@ -33,11 +33,7 @@ class ServerTls:
         """Read the files again when they change, until cancelled."""
         while True:
             await asyncio.sleep(self._look_seconds)
-            try:
-                changed = self._files.read_changed(self._load_again)
-            except ConfigError as error:  # one of two files is there: look again
-                get_logger(__name__).error("certificate_not_read", error=str(error))
-                continue
+            changed = self._files.read_again(self._load_again, failure="certificate_not_read")
             if changed is not None:
                 get_logger(__name__).info("certificate_read", file=str(self._options.tls_certificate))
 

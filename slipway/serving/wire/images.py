@@ -2,12 +2,14 @@
 
 import io
 import struct
+import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from slipway.data.decoding import FORMATS, decode_image
+from slipway.data.decoding import FORMATS, check_scans, decode_image
 from slipway.data.images import Pixels, drop_equal_channels
 from slipway.engines.engine import Arrays
 from slipway.errors import DataError, RequestError
@@ -24,6 +26,9 @@ MAX_PIXELS = 40_000_000
 """Of all images of one request."""
 MAX_SIZES = 1024
 """Different ones, of the images of one request: each is a part that the event loop sees."""
+LARGE_PIXELS = 4_000_000
+"""An image of more is decoded while no other such image is: one of the most pixels takes up to 0.65 GB meanwhile."""
+_large_turn = threading.Lock()
 _GREY, _COLOR = 1, 3
 _ORIENTATION = 0x0112
 _AS_STORED = (None, 1)
@@ -61,12 +66,18 @@ def require_image_spec(signature: Signature) -> TensorSpec:
 class ImageReader:
     """Decodes the images of one request, which together have a bounded number of pixels."""
 
-    def __init__(self, spec: TensorSpec, *, min_side: int | None = None, max_pixels: int = MAX_PIXELS) -> None:
-        """`min_side` is the bundle's: large JPEGs are scaled down while they are decoded, never below it."""
+    def __init__(
+        self, spec: TensorSpec, *, min_side: int | None = None, max_pixels: int = MAX_PIXELS, one_large_at_a_time: bool = True
+    ) -> None:
+        """`min_side` is the bundle's: large JPEGs are scaled down while they are decoded, never below it.
+
+        With `one_large_at_a_time`, images of more than `LARGE_PIXELS` wait for those of this process's other readers.
+        """
         self._spec = spec
         self._min_side = min_side
         self._max_pixels = max_pixels
         self._pixels_left = max_pixels
+        self._one_large_at_a_time = one_large_at_a_time
 
     def read(self, body: bytes, where: str) -> Pixels:
         """One file as uint8 [height, width, channels], upright, with the channels and the size that the model takes.
@@ -78,7 +89,6 @@ class ImageReader:
             pixels = self._decode(body)
         except DataError as error:
             raise RequestError(f"{where} cannot be read: {error}.") from None
-        pixels = _match_channels(pixels, self._spec)
         for axis, size, wanted in zip(("height", "width"), pixels.shape[:2], self._spec.shape[1:3], strict=True):
             if wanted is not None and size != wanted:
                 raise RequestError(f"{where}'s {axis} is {size}; accepted: {wanted}.")
@@ -90,11 +100,13 @@ class ImageReader:
             more = "" if self._pixels_left == self._max_pixels else ", with those of the images before it"
             raise DataError(f"it has {width} x {height} pixels{more}; accepted: at most {self._max_pixels} in all")
         self._pixels_left -= width * height
-        if is_color_jpeg:
-            pixels = _decode_jpeg(body, width, height, self._min_side)
-            if pixels is not None:
-                return pixels
-        return decode_image(io.BytesIO(body), self._min_side, self._max_pixels)
+        factor = _find_factor(width, height, self._min_side) if body.startswith(_JPEG_START) else 1
+        is_large = width * height > LARGE_PIXELS * factor**2
+        with _large_turn if is_large and self._one_large_at_a_time else nullcontext():
+            pixels = _decode_jpeg(body, width, height, factor) if is_color_jpeg else None
+            if pixels is None:
+                pixels = decode_image(io.BytesIO(body), self._min_side, self._max_pixels)
+            return _match_channels(pixels, self._spec)
 
 
 def stack_images(images: Sequence[Pixels], spec: TensorSpec) -> InferRequest:
@@ -161,11 +173,22 @@ def _read_head(body: bytes) -> tuple[int, int, bool]:
         raise DataError(f"it is damaged ({type(error).__name__}: {error})") from None
 
 
-def _decode_jpeg(body: bytes, width: int, height: int, min_side: int | None) -> Pixels | None:
-    """By libjpeg-turbo without Pillow around it, which takes half the time for the same pixels; None where it refuses."""
+def _find_factor(width: int, height: int, min_side: int | None) -> int:
+    """By how much a JPEG's sides are divided while it is decoded."""
+    return 1 if min_side is None else next(size for size in _JPEG_FACTORS if size <= max(min(width, height) // min_side, 1))
+
+
+def _decode_jpeg(body: bytes, width: int, height: int, factor: int) -> Pixels | None:
+    """By libjpeg-turbo without Pillow around it, which takes half the time for the same pixels; None where it refuses.
+
+    It refuses some damaged files that Pillow, and so training, accepts.
+
+    Raises:
+        DataError: it has too many scans.
+    """
     if simplejpeg is None:
         return None
-    factor = 1 if min_side is None else next(size for size in _JPEG_FACTORS if size <= max(min(width, height) // min_side, 1))
+    check_scans(body)
     smallest = {"min_width": -(-width // factor), "min_height": -(-height // factor), "min_factor": factor} if factor > 1 else {}
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(body, "RGB", fastdct=False, fastupsample=False, **smallest)

@@ -1,14 +1,33 @@
-"""A JSON body as Python values, strictly: no key twice, no nesting without end, UTF-8."""
+"""A JSON body as Python values, strictly: no key twice, no nesting without end, UTF-8.
+
+A value takes up to a hundred times the memory of its text: objects are counted before they are made, and bodies of very many
+values are read one at a time.
+"""
 
 import json
+import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import orjson
 
 from slipway.errors import RequestError
+from slipway.serving.wire.tensors import MAX_SAMPLES
 
 _TOO_DEEP = 32
+_MAX_OBJECTS = 4 * MAX_SAMPLES
+"""A row is one, an image in base64 one or two. Lists have no such bound: a pixel may be one."""
+_MANY_VALUES = 1 << 18
+"""Some 20 MiB of them; a photograph in base64 is one, however large it is."""
+_one_large = threading.Lock()
+_WHITE_SPACE = b" \t\r\n"
 _NOT_JSON_NUMBERS = (b"NaN", b"Infinity")
+
+
+def reading(body: "bytes | memoryview") -> AbstractContextManager[Any]:
+    """To be held, off the event loop, while the values of a body live: one of very many waits for the one before it."""
+    is_large = len(body) > _MANY_VALUES and sum(map(bytes(body).count, (b",", b"[", b"{"))) > _MANY_VALUES
+    return _one_large if is_large else nullcontext()
 
 
 def parse_object(body: "bytes | memoryview", accepted: str) -> dict[str, Any]:
@@ -19,9 +38,10 @@ def parse_object(body: "bytes | memoryview", accepted: str) -> dict[str, Any]:
         accepted: What is, in a message.
 
     Raises:
-        RequestError: it is something else, or an object in it has a key twice.
+        RequestError: it is something else, holds too many objects, or an object in it has a key twice.
         RecursionError: it is nested hundreds of levels deep.
     """
+    _check_num_objects(body)
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -38,6 +58,18 @@ def parse_object(body: "bytes | memoryview", accepted: str) -> dict[str, Any]:
     if bytes(body).count(b'"') != 2 * _count_strings(content):
         _refuse_repeated_keys(body)
     return content
+
+
+def _check_num_objects(body: "bytes | memoryview") -> None:
+    """Braces in texts do not count: one that is followed by a quote or by its end begins an object."""
+    if len(body) <= _MAX_OBJECTS or bytes(body).count(b"{") <= _MAX_OBJECTS:
+        return
+    dense = bytes(body).translate(None, _WHITE_SPACE)
+    num_objects = dense.count(b'{"') + dense.count(b"{}")
+    if num_objects > _MAX_OBJECTS:
+        raise RequestError(
+            f"The body holds {num_objects} JSON objects; accepted: at most {_MAX_OBJECTS} in at most {MAX_SAMPLES} samples."
+        )
 
 
 def _count_strings(value: object) -> int:

@@ -7,7 +7,7 @@ from slipway.export.bundle import BundleInfo
 from slipway.export.signature import TensorSpec
 from slipway.serving.wire.tensors import DATATYPES
 
-EXTENSIONS = ("binary_tensor_data", "classification", "model_repository")
+EXTENSIONS = ("binary_tensor_data", "classification")
 
 
 def describe_server() -> dict[str, Any]:

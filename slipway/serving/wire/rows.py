@@ -58,12 +58,14 @@ def read_columns(columns: Mapping[str, Any], signature: Signature, policy: RowPo
     specs = {spec.name: spec for spec in signature.inputs}
     check_columns(columns, specs, policy, where)
     known = {name: values for name, values in columns.items() if name in specs}
+    if not known:
+        raise RequestError(f"{where} names no column of the model; accepted: {', '.join(specs)}.")
     for name, values in known.items():
         if not isinstance(values, list) or not values:
             raise RequestError(f"{where}.{name} is {show(values)}; accepted: a list with a value for each row, 1 or more.")
     lengths = {name: len(values) for name, values in known.items()}
     if len(set(lengths.values())) != 1:
-        told = ", ".join(f"{name}: {length}" for name, length in lengths.items()) or "none"
+        told = ", ".join(f"{name}: {length}" for name, length in lengths.items())
         raise RequestError(f"The columns of {where} have different lengths ({told}); accepted: the same number of rows in each.")
     num_rows = next(iter(lengths.values()))
     return {name: _read_column(known.get(name, [None] * num_rows), spec, where) for name, spec in specs.items()}

@@ -15,7 +15,7 @@ from slipway.errors import RequestError
 from slipway.export.signature import Signature, TensorSpec, show_shape
 from slipway.serving.wire.answers import parse_top_k, to_predictions
 from slipway.serving.wire.images import ImageReader, find_image_spec, stack_images
-from slipway.serving.wire.json_body import parse_object
+from slipway.serving.wire.json_body import parse_object, reading
 from slipway.serving.wire.request import InferRequest
 from slipway.serving.wire.rows import RowPolicy, read_columns, read_rows, takes_columns
 from slipway.serving.wire.tensors import MAX_SAMPLES, convert, fast_array, loose_array, show
@@ -54,17 +54,18 @@ def parse_request(
     Raises:
         RequestError: it is not what `signature` accepts; the message names the field and what is accepted.
     """
-    content = parse_object(body, _ACCEPTED)
-    if ("instances" in content) == ("inputs" in content):
-        told = "both instances and" if "inputs" in content else "neither instances nor"
-        raise RequestError(f"The body has {told} inputs; accepted: {_ACCEPTED}.")
-    top_k = parse_top_k(content.get("top_k"), "top_k") or top_k
-    model = _Accepted(signature, policy, image_min_side)
-    if "instances" in content:
-        request = _parse_instances(content["instances"], model, "instances")
-    else:
-        request = _parse_columnar(content["inputs"], model)
-    return InferRequest(parts=request.parts, places=request.places, top_k=top_k)
+    with reading(body):
+        content = parse_object(body, _ACCEPTED)
+        if ("instances" in content) == ("inputs" in content):
+            told = "both instances and" if "inputs" in content else "neither instances nor"
+            raise RequestError(f"The body has {told} inputs; accepted: {_ACCEPTED}.")
+        top_k = parse_top_k(content.get("top_k"), "top_k") or top_k
+        model = _Accepted(signature, policy, image_min_side)
+        if "instances" in content:
+            request = _parse_instances(content["instances"], model, "instances")
+        else:
+            request = _parse_columnar(content["inputs"], model)
+        return InferRequest(parts=request.parts, places=request.places, top_k=top_k)
 
 
 def write_response(request: InferRequest, outputs: Arrays, *, signature: Signature, class_names: tuple[str, ...]) -> bytes:

@@ -3,7 +3,7 @@
 Tensors stand in the JSON, or, by the binary tensor data extension, behind it (`slipway.serving.wire.v2_binary`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ from slipway.errors import RequestError
 from slipway.export.signature import Signature, TensorSpec
 from slipway.serving.exchange import MAX_DEADLINE_SECONDS
 from slipway.serving.wire import answers, v2_binary
-from slipway.serving.wire.json_body import parse_object
+from slipway.serving.wire.json_body import parse_object, reading
 from slipway.serving.wire.request import InferRequest, WantedOutput, all_outputs
 from slipway.serving.wire.rows import RowPolicy, takes_columns
 from slipway.serving.wire.tensors import DATATYPES, check_inputs, parse_shape, show, to_array
@@ -28,7 +28,13 @@ MAX_TIMEOUT = MAX_DEADLINE_SECONDS * _MICROSECONDS
 
 
 def parse_request(
-    body: bytes, signature: Signature, *, json_size: int | None = None, policy: RowPolicy = _REFUSE_UNKNOWN, top_k: int = 0
+    body: bytes,
+    signature: Signature,
+    *,
+    json_size: int | None = None,
+    policy: RowPolicy = _REFUSE_UNKNOWN,
+    top_k: int = 0,
+    on_id: Callable[[str], None] = lambda _: None,
 ) -> InferRequest:
     """Parse an infer request.
 
@@ -38,26 +44,30 @@ def parse_request(
         json_size: Bytes of the JSON; None where it is all of the body.
         policy: What becomes of columns that a model of tables does not know.
         top_k: The most probable classes in place of probabilities, where the body names no outputs; 0 for the probabilities.
+        on_id: Called with the request's id, where it has one, before the rest is looked at.
 
     Raises:
         RequestError: it is not what `signature` accepts; the message names the field and what is accepted.
     """
     header, tail = v2_binary.split_body(body, json_size)
-    content = parse_object(header, _ACCEPTED)
-    request_id = content.get("id")
-    if request_id is not None and not isinstance(request_id, str):
-        raise RequestError(f"id is {show(request_id)}; accepted: a string.")
-    parameters = parse_parameters(content, "parameters")
-    inputs = parse_inputs(content.get("inputs"), signature, _Body(tail), policy)
-    tail.check_end()
-    return InferRequest(
-        id=request_id,
-        parts=(inputs,),
-        outputs=parse_outputs(
-            content.get("outputs"), signature, binary=parse_flag(parameters, "binary_data_output", "parameters"), top_k=top_k
-        ),
-        timeout_seconds=parse_timeout(parameters),
-    )
+    with reading(header):
+        content = parse_object(header, _ACCEPTED)
+        request_id = content.get("id")
+        if request_id is not None and not isinstance(request_id, str):
+            raise RequestError(f"id is {show(request_id)}; accepted: a string.")
+        if request_id is not None:
+            on_id(request_id)
+        parameters = parse_parameters(content, "parameters")
+        inputs = parse_inputs(content.get("inputs"), signature, _Body(tail), policy)
+        tail.check_end()
+        return InferRequest(
+            id=request_id,
+            parts=(inputs,),
+            outputs=parse_outputs(
+                content.get("outputs"), signature, binary=parse_flag(parameters, "binary_data_output", "parameters"), top_k=top_k
+            ),
+            timeout_seconds=parse_timeout(parameters),
+        )
 
 
 def parse_parameters(entry: dict[str, Any], where: str) -> dict[str, Any]:
@@ -181,7 +191,7 @@ def parse_inputs(entries: object, signature: Signature, values: Values, policy: 
                 continue
             raise RequestError(f"{where}.name is {show(name)}; accepted: {answers.suggest(name, specs)}.")
         if name in arrays:
-            raise RequestError(f"{where}.name is {name!r}, which stands twice.")
+            raise RequestError(f"{where}.name is {name!r}, which stands twice; accepted: once.")
         spec, where = specs[name], f"{where} ({name})"
         datatype = entry.get("datatype")
         if datatype != DATATYPES[spec.dtype]:
@@ -195,7 +205,7 @@ def parse_outputs(entries: object, signature: Signature, *, binary: bool = False
     """What a request wants to be answered with; all outputs where it names none.
 
     Raises:
-        RequestError: one is unknown, or its parameters are not accepted.
+        RequestError: one is unknown, stands twice, or its parameters are not accepted.
     """
     known = {spec.name: spec for spec in signature.outputs}
     if entries is None or entries == []:
@@ -209,6 +219,8 @@ def parse_outputs(entries: object, signature: Signature, *, binary: bool = False
         name = entry.get("name")
         if not isinstance(name, str) or name not in known:
             raise RequestError(f"{where}.name is {show(name)}; accepted: {answers.suggest(name, known)}.")
+        if name in wanted:
+            raise RequestError(f"{where}.name is {name!r}, which stands twice; accepted: once.")
         parameters = parse_parameters(entry, f"{where}.parameters")
         wanted[name] = WantedOutput(
             name=name,

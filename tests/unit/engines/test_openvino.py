@@ -56,6 +56,20 @@ def test_an_image_of_the_right_size_is_passed_on_as_it_is(openvino):
     assert openvino.prepare({"image": images})["image"] is images
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_what_preparing_adds_is_known_before(openvino, onnx_runtime, size):
+    images = draw_images(3, *size)
+    prepared = openvino.prepare({"image": images})["image"]
+    assert openvino.prepared_bytes({"image": images}) == (0 if prepared is images else prepared.nbytes)
+    assert onnx_runtime.prepared_bytes({"image": images}) == 0
+
+
+def test_how_much_preparing_adds_is_not_said_of_inputs_that_the_model_does_not_take(openvino):
+    for inputs in ({}, {"image": np.zeros((1, 4), np.uint8)}, {"picture": draw_images(1)}):
+        with pytest.raises(RequestError):
+            openvino.prepared_bytes(inputs)
+
+
 def test_int8_is_compiled_only_for_batches_that_are_worth_their_memory_and_a_float_graph_takes_all(conv_bundle, monkeypatch):
     monkeypatch.setattr("slipway.engines.openvino.MAX_BATCH_BYTES", 4 * SIDE * SIDE * 3)
     int8 = OpenVinoEngine(conv_bundle.file_of("int8"), SIGNATURE, precision="int8")

@@ -1,5 +1,8 @@
 import contextlib
 import io
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -77,6 +80,41 @@ def test_a_huge_image_is_refused_before_it_is_decoded():
     assert len(bomb) < 20_000
     with pytest.raises(RequestError, match="9000 x 9000 pixels; accepted: at most 40000000 in all"):
         read(bomb, COLOR)
+
+
+def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded():
+    content = encode(Image.effect_noise((40, 30), 50).convert("RGB"), "image/jpeg", progressive=True)
+    last = content[content.rindex(b"\xff\xda") : -2]
+    bomb = content[:-2] + last * 10_000 + content[-2:]
+    with pytest.raises(RequestError, match="The image cannot be read: it has over 100 scans; accepted: at most 100"):
+        read(bomb, COLOR)
+
+
+def test_two_large_images_are_decoded_one_after_the_other(tmp_path):
+    (tmp_path / "image.png").write_bytes(encode(Image.new("RGBA", (6300, 6300)), compress_level=1))
+    program = r"""
+        import re, sys
+        from concurrent.futures import ThreadPoolExecutor
+        from pathlib import Path
+        from slipway.export.signature import TensorSpec
+        from slipway.serving.wire.images import ImageReader
+
+        def peak_kib():
+            return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+        def read(image):
+            return ImageReader(spec).read(image, "The image").shape
+
+        spec = TensorSpec(name="image", dtype="uint8", shape=(None, None, None, 3))
+        image = Path(sys.argv[1]).read_bytes()
+        with ThreadPoolExecutor(2) as pool:
+            before = peak_kib()
+            assert list(pool.map(read, [image] * 2)) == [(6300, 6300, 3)] * 2
+        print((peak_kib() - before) // 1024)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "image.png")]
+    peak_mib = int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
+    assert peak_mib < 400  # 270 for one; 500 for two at a time
 
 
 def test_a_model_that_takes_no_image_says_what_it_takes():

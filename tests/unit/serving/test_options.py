@@ -51,6 +51,16 @@ def test_the_version_is_the_deployments_where_the_command_line_names_none():
     assert load_options([*SERVED, "--version", "3"], settings).version == "3"
 
 
+def test_a_version_of_the_settings_is_checked_too():
+    with pytest.raises(ConfigError, match=r"--version \(or SLIPWAY_MODEL_VERSION\) is 'a/b'"):
+        load_options(SERVED, load_settings({"SLIPWAY_MODEL_VERSION": "a/b"}))
+
+
+def test_origins_are_what_browsers_send():
+    given = "*,http://localhost:3000,http://[::1]:8080,https://shop.example:8443,capacitor://localhost"
+    assert load_options([*SERVED, "--cors-origins", given], load_settings({})).cors_origins == tuple(given.split(","))
+
+
 def test_the_namespace_of_inference_services_is_no_option_of_the_predictor():
     settings = load_settings({"SLIPWAY_SERVING_NAMESPACE": "team"})
     assert settings.serving_namespace == "team"
@@ -80,6 +90,14 @@ def test_zero_threads_are_the_cores_of_the_process():
         ((*SERVED, "--tracing-share", "nan"), "--tracing-share is nan; accepted: a number from 0 to 1"),
         (("--bundle", "b", "--name", "a/b"), "--name is 'a/b'; accepted: letters, digits"),
         (("--bundle", "b", "--name", ".."), "--name is '..'; accepted: letters, digits"),
+        ((*SERVED, "--version", "ü1"), "--version (or SLIPWAY_MODEL_VERSION) is 'ü1'; accepted: letters, digits"),
+        ((*SERVED, "--version", "1\n2"), r"is '1\n2'; accepted: letters, digits"),
+        ((*SERVED, "--version", "a/b"), "is 'a/b'; accepted: letters, digits"),
+        ((*SERVED, "--cors-origins", "https://a.example,shop.example"), "--cors-origins names 'shop.example'; accepted: *, or"),
+        ((*SERVED, "--cors-origins", "https://shop.example/"), "names 'https://shop.example/'; accepted: *, or"),
+        ((*SERVED, "--cors-origins", "https://shop.example/buy"), "accepted: *, or what browsers send: SCHEME://HOST[:PORT]"),
+        ((*SERVED, "--cors-origins", "https://Shop.example"), "in small letters"),
+        ((*SERVED, "--cors-origins", "https://shop.example:443"), "no default port"),
         ((*SERVED, "--tls-key", "k"), "go together"),
         ((*SERVED, "--tls-client-ca", "c"), "needs --tls-certificate"),
     ],

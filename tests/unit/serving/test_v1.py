@@ -64,6 +64,7 @@ def test_rows_are_named_columns_and_what_is_left_out_is_missing():
         ({"instances": {"rooms": 1}}, "accepted: a list of 1"),
         ({}, "neither instances nor inputs"),
         ({"instances": [], "inputs": []}, "both instances and inputs"),
+        ({"inputs": {}}, "inputs names no column of the model; accepted: "),
         ({"inputs": {"age": [1], "rooms": [1, 2]}}, r"different lengths \(age: 1, rooms: 2\)"),
         ({"inputs": {"rooms": 3}}, r"inputs.rooms is 3; accepted: a list"),
         ({"inputs": {"room": [3]}}, "names the column 'room'.*is 'rooms' meant"),

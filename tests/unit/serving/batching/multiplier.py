@@ -69,6 +69,9 @@ class Multiplier:
     def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         return inputs
 
+    def prepared_bytes(self, inputs: Mapping[str, NDArray[Any]]) -> int:
+        return 0
+
     def warm_up(self, inputs: Mapping[str, NDArray[Any]], num_predictions: int = 3) -> None:
         pass
 

@@ -8,8 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from slipway.errors import OverloadedError, RequestError
+from slipway.export.signature import Signature, TensorSpec
 from slipway.serving.inference.waiting import Line, Waiting
 from tests.unit.serving.batching.multiplier import (
+    SIGNATURE,
     Multiplier,
     Parsed,
     ask,
@@ -127,3 +129,54 @@ async def test_a_refused_body_leaves_memory_at_once():
             assert [body() for body in bodies] == [None] * 3
         finally:
             gc.enable()
+
+
+class Enlarging(Multiplier):
+    """Makes a thousand bytes of each sample."""
+
+    signature = Signature(inputs=(TensorSpec(name="number", dtype="float32", shape=(None, None)),), outputs=SIGNATURE.outputs)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prepared: list[int] = []
+
+    def prepared_bytes(self, inputs):
+        return 1000 * len(inputs["number"])
+
+    def prepare(self, inputs):
+        self.prepared.append(len(inputs["number"]))
+        return {"number": np.repeat(inputs["number"], 250, axis=1), "word": inputs["word"]}
+
+
+def send(slot, inputs):
+    return asyncio.create_task(slot.decode_and_predict(slot.current, exchange(), 10, lambda: Parsed(inputs)))
+
+
+@on_a_loop
+async def test_samples_that_the_engine_would_make_too_large_are_refused_before_it_makes_them():
+    engine = Enlarging()
+    async with serving(engine, max_queue_bytes=10_120) as slot:
+        for ask_for in (send, ask):
+            with pytest.raises(RequestError, match=r"11 samples need 11132 bytes.*at most 10120 bytes, 10 samples"):
+                await ask_for(slot, rows(*range(11)))
+        assert engine.prepared == []
+        await send(slot, rows(*range(10)))
+        assert (engine.prepared, slot.num_waiting) == ([10], 0)
+
+
+@on_a_loop
+async def test_there_is_room_for_what_the_engine_makes_larger_before_it_makes_it():
+    engine = Enlarging()
+    async with serving(engine, max_queue_bytes=10_120, max_batch_size=4) as slot:
+        engine.gate.clear()
+        first = send(slot, rows(*range(6)))
+        await until(lambda: engine.at_once)  # with four samples; two are left
+        with pytest.raises(OverloadedError, match="4 are in it"):
+            await send(slot, rows(*range(5)))
+        assert engine.prepared == [6]
+        second = send(slot, rows(1, 2, 3))
+        await until(lambda: engine.prepared == [6, 3])
+        engine.gate.set()
+        await asyncio.gather(first, second)
+        await send(slot, rows(*range(10)))
+        assert slot.num_waiting == 0
