@@ -25,7 +25,12 @@ _MAX_THREADS = 8
 _WINDOW_PER_THREAD = 4
 _MAX_JPEG_SCANS = 100
 """Encoders write about ten. Each may cost no more than 12 bytes, and is decoded over the whole image."""
+_MAX_JPEG_SEGMENTS = 10_000
+"""Before the first scan. Cameras write up to some hundred; Pillow takes two microseconds for each."""
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_JPEG_FILL = 0xFF
+_NO_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))
+"""Second bytes of the markers that nothing follows."""
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 """All that end entropy-coded data and have a length, and the end of the image."""
 _STRIP_PIXELS = 2**18
@@ -108,6 +113,26 @@ def _try_decode(path: Path, min_side: int | None) -> Decoded:
         return decode_image(path, min_side), ""
     except DataError as error:
         return None, str(error)
+
+
+def check_segments(content: bytes) -> None:
+    """Refuse a JPEG whose head would be read on and on.
+
+    Raises:
+        DataError: it has more than 10,000 segments before its first scan.
+    """
+    place = 2
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        marker = content[place : place + 2]
+        if len(marker) < 2 or marker[0] != _JPEG_FILL or marker in (_JPEG_SCAN, _JPEG_END):  # noqa: PLR2004  # two bytes
+            return
+        if marker[1] == _JPEG_FILL:
+            place += 1
+        elif marker[1] in _NO_LENGTH:
+            place += 2
+        else:
+            place += 2 + max(int.from_bytes(content[place + 2 : place + 4]), 2)
+    raise DataError(f"its head has over {_MAX_JPEG_SEGMENTS} segments; accepted: at most {_MAX_JPEG_SEGMENTS}")
 
 
 def _check_file_scans(image: JpegImageFile) -> None:

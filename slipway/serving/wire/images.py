@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from slipway.data.decoding import FORMATS, check_scans, decode_image
+from slipway.data.decoding import FORMATS, check_scans, check_segments, decode_image
 from slipway.data.images import Pixels, drop_equal_channels
 from slipway.engines.engine import Arrays
 from slipway.errors import DataError, RequestError
@@ -95,12 +95,15 @@ class ImageReader:
         return pixels
 
     def _decode(self, body: bytes) -> Pixels:
+        is_jpeg = body.startswith(_JPEG_START)
+        if is_jpeg:
+            check_segments(body)
         width, height, is_color_jpeg = _read_plain_head(body) or _read_head(body)
         if width * height > self._pixels_left:
             more = "" if self._pixels_left == self._max_pixels else ", with those of the images before it"
             raise DataError(f"it has {width} x {height} pixels{more}; accepted: at most {self._max_pixels} in all")
         self._pixels_left -= width * height
-        factor = _find_factor(width, height, self._min_side) if body.startswith(_JPEG_START) else 1
+        factor = _find_factor(width, height, self._min_side) if is_jpeg else 1
         is_large = width * height > LARGE_PIXELS * factor**2
         with _large_turn if is_large and self._one_large_at_a_time else nullcontext():
             pixels = _decode_jpeg(body, width, height, factor) if is_color_jpeg else None

@@ -82,6 +82,15 @@ def test_a_huge_image_is_refused_before_it_is_decoded():
         read(bomb, COLOR)
 
 
+@pytest.mark.parametrize(
+    "segment", [b"\xff\xe2\0\2", b"\xff\xfe\0\2", b"\xff", b"\xff\xd8"], ids=["app2", "comment", "fill", "start"]
+)
+def test_a_jpeg_whose_head_goes_on_and_on_is_refused_before_it_is_read(segment):
+    spec = TensorSpec(name="image", dtype="uint8", shape=(None, None, None, 3))
+    with pytest.raises(RequestError, match="its head has over 10000 segments; accepted: at most 10000"):
+        ImageReader(spec).read(b"\xff\xd8" + segment * 20_000, "The image")
+
+
 def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded():
     content = encode(Image.effect_noise((40, 30), 50).convert("RGB"), "image/jpeg", progressive=True)
     last = content[content.rindex(b"\xff\xda") : -2]
