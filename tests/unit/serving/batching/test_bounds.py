@@ -125,8 +125,7 @@ async def test_a_refused_body_leaves_memory_at_once():
                 with pytest.raises(RequestError):
                     await slot.decode_and_predict(slot.current, exchange(), len(body), refuse, body)
                 del body
-            await slot.predict(slot.current, rows(1), exchange())
-            assert [body() for body in bodies] == [None] * 3
+            await until(lambda: all(body() is None for body in bodies))  # the thread that refused is on its way out
         finally:
             gc.enable()
 
