@@ -62,7 +62,8 @@ def rollback(
 ) -> None:
     """Go back: the earlier version answers its golden examples first, then serves; the alias moves last."""
     from slipway.config import DeployConfig
-    from slipway.deploy.promotion import SmokePolicy, roll_back
+    from slipway.deploy.policy import SmokePolicy
+    from slipway.deploy.promotion import roll_back
     from slipway.deploy.targets import open_target
     from slipway.settings import load_settings
 
@@ -85,7 +86,7 @@ def split(
     """A/B on KServe: let another version answer a share of the requests that go through an InferenceGraph."""
     from slipway.cluster.client import open_cluster
     from slipway.config import DeployConfig
-    from slipway.deploy.promotion import SmokePolicy
+    from slipway.deploy.policy import SmokePolicy
     from slipway.deploy.split import end_split, split_traffic
     from slipway.settings import load_settings
 

@@ -12,7 +12,7 @@ from slipway.cluster.resources import CustomResources, Manifest, ResourceKind
 from slipway.deploy.inference_service import MODEL_NAME, read_record
 from slipway.deploy.kserve import KServeTarget
 from slipway.deploy.naming import inference_service_name, second_name
-from slipway.deploy.promotion import SmokePolicy
+from slipway.deploy.policy import SmokePolicy
 from slipway.deploy.smoke import check_golden_examples
 from slipway.deploy.versions import find_servable, obtain_bundle
 from slipway.errors import ClusterError, DeployError

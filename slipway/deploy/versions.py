@@ -6,7 +6,7 @@ from pathlib import Path
 from slipway.deploy.target import DeployTarget
 from slipway.errors import BundleError, DeployError
 from slipway.export.bundle import Bundle
-from slipway.serving.record import ServedVersion
+from slipway.serving.record import ServedVersion, ServingRecord
 from slipway.storage.uri import is_remote
 from slipway.tracking.registry import ModelRegistry
 
@@ -31,6 +31,34 @@ def find_servable(registry: ModelRegistry, model_name: str, version: str) -> Ser
         ir_hash=found.ir_hash,
         evaluated_against=None,
     )
+
+
+def find_way_back(registry: ModelRegistry, serving: ServingRecord, version: str) -> ServedVersion:
+    """The version that a rollback from `serving` goes to: `version`, or with "" the one that served before.
+
+    What served before is looked for by its bundle: the registry may know it by another number by now.
+
+    Raises:
+        DeployError: nothing served before, the registry has lost it, or the gate refused `version`.
+        RegistryError: it has no version of this number.
+    """
+    previous = serving.previous
+    if previous is None and not version:
+        raise DeployError("There is no previous version to go back to; name one of `slipway models` with --to.")
+    if previous is None or version not in ("", previous.version):
+        return find_servable(registry, serving.model_name, version)
+    found = registry.find_bundle(serving.model_name, previous.bundle_id)
+    if found is None:
+        raise DeployError(
+            f"Version {previous.version} (bundle {previous.bundle_id}) served before, but the registry no longer holds it. "
+            "Name one of `slipway models` with --to."
+        )
+    return replace(previous, version=found.version)
+
+
+def is_registered(registry: ModelRegistry, serving: ServingRecord) -> bool:
+    """Whether the registry still knows what serves; its file may have been removed, or another registry be in use."""
+    return registry.holds(serving.model_name, serving.version, serving.bundle_id)
 
 
 def obtain_bundle(

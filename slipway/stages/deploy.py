@@ -6,7 +6,8 @@ from typing import Any
 
 from slipway.config import Config
 from slipway.deploy.duration import check_time
-from slipway.deploy.promotion import Challenger, Deployment, SmokePolicy, deploy_challenger
+from slipway.deploy.policy import SmokePolicy
+from slipway.deploy.promotion import Challenger, Deployment, deploy_challenger
 from slipway.deploy.targets import open_deploy_target
 from slipway.errors import DeployError
 from slipway.overrides import config_from_parameters

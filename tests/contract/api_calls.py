@@ -36,6 +36,8 @@ _RESOURCES = {
 }
 _WRAPPER = "CustomResources"
 _WRAPPER_MODULE = "slipway.cluster.resources"
+Kind = tuple[str, str]
+"""A custom resource's group and plural."""
 
 
 @dataclass(frozen=True, order=True)
@@ -51,8 +53,10 @@ def find_requests(*roots: str) -> dict[Request, set[str]]:
     """The requests of every module that `roots` (packages or modules) import, directly or not; and where each is made."""
     found: dict[Request, set[str]] = {}
     modules = reachable_modules(roots)
+    kinds = _kinds(modules)
+    holders = {package: _holders(package, modules, kinds) for package in {_package(module) for module in modules}}
     for module in modules:
-        for request in [*_client_requests(module), *_custom_requests(module, modules)]:
+        for request in [*_client_requests(module), *_custom_requests(module, kinds, holders[_package(module)])]:
             found.setdefault(request, set()).add(module)
     return found
 
@@ -118,11 +122,14 @@ def _client_requests(module: str) -> Iterator[Request]:
         assert name not in ("Watch", "DynamicClient"), f"{module} uses {name}: which requests it makes cannot be read from it"
 
 
-def _custom_requests(module: str, modules: set[str]) -> Iterator[Request]:
+def _package(module: str) -> str:
+    return module.rpartition(".")[0]
+
+
+def _custom_requests(module: str, kinds: dict[str, Kind], holders: dict[str, Kind]) -> Iterator[Request]:
     if module == _WRAPPER_MODULE:
         return
-    kinds, methods = _kinds(modules), _wrapper_methods()
-    holders = _holders(module.rpartition(".")[0], modules)
+    methods = _wrapper_methods()
     for node in ast.walk(_parse(module)):
         if not isinstance(node, ast.Attribute):
             continue
@@ -133,7 +140,7 @@ def _custom_requests(module: str, modules: set[str]) -> Iterator[Request]:
             yield Request(*kind, _VERBS.get(method[1], method[1]))
 
 
-def _made_kind(node: ast.expr, kinds: dict[str, tuple[str, str]]) -> tuple[str, str] | None:
+def _made_kind(node: ast.expr, kinds: dict[str, Kind]) -> Kind | None:
     """The kind, where `node` is CustomResources(kind=...) itself."""
     if not (isinstance(node, ast.Call) and _last_name(node.func) == _WRAPPER):
         return None
@@ -141,15 +148,14 @@ def _made_kind(node: ast.expr, kinds: dict[str, tuple[str, str]]) -> tuple[str, 
     return kinds[kind]
 
 
-def _holders(package: str, modules: set[str]) -> dict[str, tuple[str, str]]:
-    """Names of variables, attributes and properties of a package that hold CustomResources, and their kind's group and plural.
+def _holders(package: str, modules: set[str], kinds: dict[str, Kind]) -> dict[str, Kind]:
+    """Names of variables, attributes and properties of a package that hold CustomResources, and their kind.
 
     An argument of such a name is taken for the same.
     """
-    holders: dict[str, tuple[str, str]] = {}
-    kinds = _kinds(modules)
+    holders: dict[str, Kind] = {}
     for module in modules:
-        if module.rpartition(".")[0] != package:
+        if _package(module) != package:
             continue
         for node in ast.walk(_parse(module)):
             names: list[str] = []
@@ -157,15 +163,15 @@ def _holders(package: str, modules: set[str]) -> dict[str, tuple[str, str]]:
                 names = [_last_name(target) for target in node.targets]
             elif isinstance(node, ast.FunctionDef) and _last_name(node.returns) == _WRAPPER:
                 names = [node.name]
-            made = [kind for call in ast.walk(node) if isinstance(call, ast.Call) and (kind := _made_kind(call, kinds))]
-            for kind in made if names else []:
+            calls = [call for call in ast.walk(node) if isinstance(call, ast.Call)] if names else []
+            for kind in [made for call in calls if (made := _made_kind(call, kinds))]:
                 for name in names:
                     assert holders.setdefault(name, kind) == kind, f"{package}: {name} holds two kinds"
     return holders
 
 
-def _kinds(modules: set[str]) -> dict[str, tuple[str, str]]:
-    """Every constant that is a ResourceKind: its group and plural."""
+def _kinds(modules: set[str]) -> dict[str, Kind]:
+    """Every constant that is a ResourceKind."""
     kinds = {}
     for module in modules:
         for node in _parse(module).body:

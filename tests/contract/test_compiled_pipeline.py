@@ -46,7 +46,7 @@ class Compiled:
 
 def compile_with(path: Path, *overrides: str, images: Images | None = None) -> Compiled:
     compile_training(apply_overrides(Config(), overrides), path, images)
-    return Compiled(*yaml.safe_load_all(path.read_text()))
+    return Compiled(*yaml.load_all(path.read_text(), yaml.CSafeLoader))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.contract.pod_rules import Pods, violations
-from tests.contract.tools import MANIFESTS, ROOT, Manifest, build, gather_schemas, validate
+from tests.contract.tools import MANIFESTS, ROOT, Manifest, build, validate
 
 THIRD_PARTY = MANIFESTS / "third-party"
 UPSTREAM = Path(__file__).parent / "upstream"
@@ -246,8 +246,8 @@ def test_pod_security_restricted_admits_the_storage_initializer(kserve):
     assert [one for one in violations(pods) if "root file system" not in one] == []
 
 
-def test_the_layers_objects_are_valid_for_their_schemas(kubeflow, kserve, tmp_path):
-    assert validate((*kubeflow.values(), *kserve.values()), gather_schemas(tmp_path)) == []
+def test_the_layers_objects_are_valid_for_their_schemas(kubeflow, kserve, schemas):
+    assert validate((*kubeflow.values(), *kserve.values()), schemas) == []
 
 
 def test_a_patch_whose_object_is_not_there_fails_the_build(tmp_path):

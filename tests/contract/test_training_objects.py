@@ -1,7 +1,6 @@
 """What the launchers create, against Kubernetes' own schemas, Kubeflow Trainer's, and Pod Security restricted."""
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from slipway.launch.worker_pod import WorkerNeeds, WorkerPod
 from slipway.launch.workload import WorkloadPlan, name_workload
 from slipway.training.node_failure import FAILED_FOR_GOOD
 from tests.contract.pod_rules import find_pods, unbounded, violations
-from tests.contract.tools import MANIFESTS, Manifest, build_with, gather_schemas, validate
+from tests.contract.tools import MANIFESTS, Manifest, build_with, validate
 
 RUN_ID = "1b4e28ba-2fa1-11d2-883f-0016d3cca427"
 LAUNCHER: Manifest = {
@@ -51,11 +50,6 @@ def make_plan(num_gpus: int, **train: Any) -> WorkloadPlan:
         pod=WorkerPod.from_launcher(copy.deepcopy(LAUNCHER), needs),
         timeout_seconds=needs.timeout_seconds,
     )
-
-
-@pytest.fixture(scope="module")
-def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return gather_schemas(tmp_path_factory.mktemp("schemas"))
 
 
 @pytest.mark.parametrize("num_gpus", [0, 2])

@@ -12,7 +12,8 @@ from typing import Any
 
 from slipway.deploy.inference_service import Replicas
 from slipway.deploy.kserve import KServeTarget
-from slipway.deploy.promotion import Challenger, Deployment, SmokePolicy, deploy_challenger
+from slipway.deploy.policy import SmokePolicy
+from slipway.deploy.promotion import Challenger, Deployment, deploy_challenger
 from slipway.deploy.slo import SloPolicy
 from slipway.deploy.target import Candidate, Endpoint
 from slipway.export.bundle import read_bundle, read_info

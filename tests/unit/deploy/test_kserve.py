@@ -82,7 +82,10 @@ def test_whoever_has_lost_the_lease_changes_nothing(served, target, bundle):
         before = api.objects[f"{SERVICES}/colors"]
         spec = {**api.objects[LEASE]["spec"], "holderIdentity": "another"}
         api.put(LEASE, apiVersion="coordination.k8s.io/v1", kind="Lease", spec=spec)
-        time.sleep(LEASE_SECONDS / 4)  # it is noticed when it is renewed
+        deadline = time.monotonic() + LEASE_SECONDS
+        while not target._leases["colors"]._taken:  # it is noticed when it is renewed
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         with pytest.raises(ClusterError, match="was lost"):
             target.promote(candidate(bundle, "2"))
         with pytest.raises(ClusterError, match="was lost"):

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from slipway.deploy.local import LocalTarget
-from slipway.deploy.promotion import Challenger, SmokePolicy, deploy_challenger, roll_back
+from slipway.deploy.policy import SmokePolicy
+from slipway.deploy.promotion import Challenger, deploy_challenger, roll_back
 from slipway.deploy.target import Candidate
 from slipway.errors import ConfigError, DeployError
 from slipway.export.bundle import read_bundle, read_info
@@ -101,7 +102,8 @@ def test_deploying_what_serves_already_does_nothing_and_imports_no_mlflow(launch
     script = f"""
 import sys
 from pathlib import Path
-from slipway.deploy.promotion import Challenger, SmokePolicy, deploy_challenger
+from slipway.deploy.policy import SmokePolicy
+from slipway.deploy.promotion import Challenger, deploy_challenger
 from slipway.settings import load_settings
 from slipway.tracking.registry import Lineage
 bundle_id = {launched.serving.bundle_id!r}

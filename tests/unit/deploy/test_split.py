@@ -3,7 +3,7 @@
 import pytest
 
 from slipway.deploy.kserve import KServeTarget
-from slipway.deploy.promotion import SmokePolicy
+from slipway.deploy.policy import SmokePolicy
 from slipway.deploy.split import build_graph, end_split
 from slipway.settings import load_settings
 from tests.kube_api.server import serve_kube_api
