@@ -146,7 +146,7 @@ def test_an_endpoint_that_is_away_for_a_moment_does_not_end_the_following(ir, ap
 
 
 def test_an_answer_that_does_not_come_is_asked_for_again(ir, api, monkeypatch):
-    monkeypatch.setattr("pipelines.endpoint._REQUEST_SECONDS", (0.3, 0.3))
+    monkeypatch.setattr("pipelines.endpoint._REQUEST_SECONDS", (1.0, 1.0))
     api.script = [Moment("RUNNING", delay_seconds=20), Moment("SUCCEEDED")]
     start = time.monotonic()
     submit(ir, api)

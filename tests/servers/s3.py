@@ -15,6 +15,7 @@ from pathlib import Path
 from slipway.settings import Settings, child_environment, load_settings
 from slipway.storage.sdk import open_client
 from tests.servers.certificates import Certificate
+from tests.servers.ports import find_free_port
 from tests.servers.programs import find_program
 
 ACCESS_KEY = "slipway"
@@ -81,9 +82,9 @@ def start_minio(folder: Path, *, certificate: Certificate | None = None, port: i
     Raises:
         GoMissingError: it was never built here, and there is no Go to build it with.
     """
-    port = port or _free_port()
+    port = port or find_free_port()
     command = [str(find_program("minio")), "server", str(folder / "objects"), "--quiet"]
-    command += ["--address", f"127.0.0.1:{port}", "--console-address", f"127.0.0.1:{_free_port()}"]
+    command += ["--address", f"127.0.0.1:{port}", "--console-address", f"127.0.0.1:{find_free_port()}"]
     if certificate is not None:
         certificate.write(folder / "certs" / "public.crt", folder / "certs" / "private.key")
         command += ["--certs-dir", str(folder / "certs")]
@@ -97,7 +98,7 @@ def start_versitygw(folder: Path, *, port: int = 0) -> S3Server:
     Raises:
         GoMissingError: it was never built here, and there is no Go to build it with.
     """
-    port = port or _free_port()
+    port = port or find_free_port()
     for name in ("objects", "metadata"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     command = [str(find_program("versitygw")), "--quiet", "--port", f"127.0.0.1:{port}", "--keep-alive"]
@@ -140,10 +141,3 @@ def _answers(port: int, *, tls: bool) -> bool:
     except OSError:
         return False
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

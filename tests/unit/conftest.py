@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from slipway.export.bundle import BundleInfo
 from slipway.settings import Settings, load_settings
@@ -17,6 +19,10 @@ from tests.servers.programs import GoMissingError
 from tests.servers.s3 import S3Server, start_minio, start_versitygw
 
 WriteBundle = Callable[..., BundleInfo]
+
+# No test depends on how fast the machine is.
+hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("patient")
 
 
 @pytest.fixture

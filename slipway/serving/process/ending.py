@@ -53,7 +53,7 @@ def end_cleanly_on_signals() -> None:
     def leave(_number: int, _frame: FrameType | None) -> None:
         sys.exit(0)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
 
 

@@ -1,6 +1,7 @@
 import itertools
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -8,20 +9,27 @@ from slipway.cluster.lease import hold_lease, read_lease_annotations
 from slipway.errors import ClusterError
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/deploy"
+WAIT_SECONDS = 20
 
 
 def hold(cluster, holder="a", timeout_seconds=5.0, lease_seconds=1.0):
     return hold_lease(cluster, "ns", "deploy", holder=holder, timeout_seconds=timeout_seconds, lease_seconds=lease_seconds)
 
 
+def wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to hold in time"
+        time.sleep(0.01)
+
+
 def test_a_lease_is_made_renewed_and_given_back(served):
     api, cluster = served
-    with hold(cluster) as lease:
+    with hold(cluster, lease_seconds=2.0) as lease:
         first = api.objects[PATH]["spec"]["renewTime"]
-        time.sleep(0.6)
+        wait_for(lambda: api.objects[PATH]["spec"]["renewTime"] > first)
         lease.check()
         assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
-        assert api.objects[PATH]["spec"]["renewTime"] > first
     assert "holderIdentity" not in api.objects[PATH]["spec"]
 
 
@@ -30,7 +38,7 @@ def test_one_holder_at_a_time_and_the_next_begins_when_it_ends(served):
     spans = []
 
     def work(holder: str) -> None:
-        with hold(cluster, holder, timeout_seconds=20):
+        with hold(cluster, holder, timeout_seconds=20, lease_seconds=20):
             begun = time.monotonic()
             time.sleep(0.3)
             spans.append((begun, time.monotonic()))
@@ -66,9 +74,9 @@ def test_the_lease_of_a_holder_that_has_died_is_taken_over_whatever_its_clock_sa
 
 def test_a_holder_whose_lease_was_taken_stops(served):
     api, cluster = served
-    with hold(cluster) as lease:
+    with hold(cluster, lease_seconds=10.0) as lease:
         api.put(PATH, apiVersion="coordination.k8s.io/v1", kind="Lease", spec={"holderIdentity": "b"})
-        time.sleep(0.5)
+        wait_for(lambda: lease._taken)
         with pytest.raises(ClusterError, match=r"was lost.*Nothing more was changed"):
             lease.check()
     assert api.objects[PATH]["spec"]["holderIdentity"] == "b", "what is another's is not given back"
@@ -87,9 +95,9 @@ def test_a_holder_that_cannot_renew_stops_before_another_may_begin(served):
 
 def test_a_change_by_somebody_who_does_not_want_the_lease_does_no_harm(served):
     api, cluster = served
-    with hold(cluster) as lease:
-        api.put(PATH, **{**api.objects[PATH], "metadata": {"labels": {"looked": "at"}}})
-        time.sleep(0.4)
+    with hold(cluster, lease_seconds=2.0) as lease:
+        before = api.put(PATH, **{**api.objects[PATH], "metadata": {"labels": {"looked": "at"}}})
+        wait_for(lambda: api.objects[PATH]["spec"]["renewTime"] > before["spec"]["renewTime"])
         lease.check()
         lease.annotate("slipway.dev/confirmed", "now")
     assert read_lease_annotations(cluster, "ns", "deploy") == {"slipway.dev/confirmed": "now"}

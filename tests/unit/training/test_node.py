@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -29,6 +28,7 @@ from slipway.training.node_failure import FAILED_FOR_GOOD, NodeFailure
 from slipway.training.processes import training_environment
 from slipway.training.rounds import Rounds
 from slipway.training.work_folder import SharedJob, WorkFolder
+from tests.servers.ports import find_free_port
 
 FIGURES = ("train_loss", "validation_loss", "validation_score")
 WAIT_SECONDS = 180.0
@@ -77,10 +77,8 @@ def shared(tmp_path: Path) -> WorkFolder:
 @pytest.fixture
 def start_node(shared: WorkFolder, tmp_path: Path) -> Iterator[StartNode]:
     """Starts node `index` on an address of its own, with its files where an earlier one of this number had none left."""
-    with socket.socket() as free, ExitStack() as stack:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
+    with ExitStack() as stack:
+        port = find_free_port()
         started = 0
 
         def start(index: int) -> RunningNode:
