@@ -1,6 +1,7 @@
 """Small bundles that ONNX Runtime really answers from."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -73,7 +74,6 @@ def _mean_color_model(seed: int) -> onnx.ModelProto:
 
 def endless_model(*, above_pixels: int) -> bytes:
     """The model of `write_image_bundle`, which never ends its inference of images of more pixels than these."""
-    model = _mean_color_model(0)
     number = helper.make_tensor_value_info("number", TensorProto.INT64, [])
     goes_on = helper.make_tensor_value_info("goes_on", TensorProto.BOOL, [])
     still_goes_on = helper.make_tensor_value_info("still_goes_on", TensorProto.BOOL, [])
@@ -85,20 +85,38 @@ def endless_model(*, above_pixels: int) -> bytes:
     ]
     steps = helper.make_graph(step, "steps", [number, goes_on, value], [still_goes_on, next_value])
     spinning = [
-        helper.make_node("Shape", ["image"], ["sides"], start=1, end=3),
-        helper.make_node("ReduceProd", ["sides"], ["pixels"], keepdims=0),
-        helper.make_node("Greater", ["pixels", "most_pixels"], ["is_large"]),
         helper.make_node("Where", ["is_large", "for_ever", "once"], ["num_steps"]),
         helper.make_node("Loop", ["num_steps", "", "nothing"], ["still_nothing"], body=steps),
         helper.make_node("Add", ["summed", "still_nothing"], ["logits"]),
     ]
-    numbers = {"most_pixels": np.int64(above_pixels), "for_ever": np.int64(2**62), "once": np.int64(1), "nothing": np.float32(0)}
+    return _sized_model(above_pixels, spinning, {"for_ever": np.int64(2**62), "once": np.int64(1), "nothing": np.float32(0)})
+
+
+def failing_model(*, above_pixels: int) -> bytes:
+    """The same, which fails on such images."""
+    failing = [
+        helper.make_node("Where", ["is_large", "outside", "inside"], ["place"]),
+        helper.make_node("Gather", ["places", "place"], ["nothing"]),
+        helper.make_node("Add", ["summed", "nothing"], ["logits"]),
+    ]
+    return _sized_model(above_pixels, failing, {"outside": np.int64(1), "inside": np.int64(0), "places": np.zeros(1, np.float32)})
+
+
+def _sized_model(above_pixels: int, nodes: list[onnx.NodeProto], numbers: dict[str, Any]) -> bytes:
+    """With nodes between the product, now `summed`, and the softmax of `logits`; they know whether an image `is_large`."""
+    model = _mean_color_model(0)
+    looking = [
+        helper.make_node("Shape", ["image"], ["sides"], start=1, end=3),
+        helper.make_node("ReduceProd", ["sides"], ["pixels"], keepdims=0),
+        helper.make_node("Greater", ["pixels", "most_pixels"], ["is_large"]),
+    ]
+    numbers = {"most_pixels": np.int64(above_pixels), **numbers}
     graph = model.graph
     graph.initializer.extend(numpy_helper.from_array(np.array(number), name) for name, number in numbers.items())
     *first, product, softmax = list(graph.node)
     product.output[0] = "summed"
     del graph.node[:]
-    graph.node.extend([*first, product, *spinning, softmax])
+    graph.node.extend([*first, product, *looking, *nodes, softmax])
     onnx.checker.check_model(model)
     content: bytes = model.SerializeToString()
     return content
@@ -167,6 +185,54 @@ def _oslo_model() -> onnx.ModelProto:
             *(numpy_helper.from_array(np.array(value, np.float32), name) for name, value in numbers.items()),
             numpy_helper.from_array(np.array(1), "axis"),
             helper.make_tensor("oslo", TensorProto.STRING, [], [b"Oslo"]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model
+
+
+DIGIT_SIGNATURE = Signature(
+    inputs=(TensorSpec(name="id", dtype="int64", shape=(None,)),),
+    outputs=(TensorSpec(name="probabilities", dtype="float32", shape=(None, 10)),),
+)
+
+
+def write_digit_bundle(root: Path) -> BundleInfo:
+    """Write a bundle that names the last digit of a 64-bit integer: of one that was rounded it names another."""
+    root.mkdir(parents=True)
+    (root / MODEL_NAME).write_bytes(_digit_model().SerializeToString())
+    session = onnxruntime.InferenceSession(str(root / MODEL_NAME), providers=["CPUExecutionProvider"])
+    rows = [{"id": np.array([number], np.int64)} for number in (7, 2**53 + 1)]
+    golden = [GoldenExample(inputs=row, outputs={"probabilities": session.run(None, row)[0]}) for row in rows]
+    info = BundleInfo(
+        task="tabular-classification",
+        architecture="last-digit",
+        signature=DIGIT_SIGNATURE,
+        class_names=tuple("0123456789"),
+        dataset_id="f" * 32,
+        code_version="code",
+        opset=20,
+        metrics={"accuracy": 1.0},
+        model={"parameters": 0.0},
+        parity_max_difference=0.0,
+    )
+    return write_bundle(root, info, golden)
+
+
+def _digit_model() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Mod", ["id", "ten"], ["digit"]),
+        helper.make_node("OneHot", ["digit", "ten", "off_and_on"], ["probabilities"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "last-digit",
+        [helper.make_tensor_value_info("id", TensorProto.INT64, ["n"])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 10])],
+        [
+            numpy_helper.from_array(np.array(10, np.int64), "ten"),
+            numpy_helper.from_array(np.array([0, 1], np.float32), "off_and_on"),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

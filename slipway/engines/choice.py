@@ -80,8 +80,11 @@ def import_library(
 
 def find_obstacle(signature: Signature) -> str:
     """Why OpenVINO cannot run a model; "" where it can."""
-    strings = [spec.name for spec in signature.inputs if spec.dtype == "string"]
-    return f"OpenVINO takes no strings, and the model takes them ({', '.join(strings[:3])})" if strings else ""
+    for dtype, reason in (("string", "takes no strings"), ("int64", "computes 64-bit integers in 32 bits")):
+        names = [spec.name for spec in signature.inputs if spec.dtype == dtype]
+        if names:
+            return f"OpenVINO {reason}, and the model takes them ({', '.join(names[:3])})"
+    return ""
 
 
 def _open_best(bundle: Bundle, precision: Precision, why: str, num_threads: int, *, is_asked_for: bool) -> Engine:

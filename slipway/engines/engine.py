@@ -1,6 +1,6 @@
 """The engine contract."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -14,6 +14,8 @@ from slipway.export.signature import Signature, show_shape
 EngineName = Literal["openvino", "onnxruntime"]
 Arrays = Mapping[str, NDArray[Any]]
 """Inputs or outputs by name."""
+MakeRoom = Callable[[int], None]
+"""Told how many bytes are about to be taken; raises where there is no room for them."""
 _DTYPES = {"uint8": np.dtype("uint8"), "float32": np.dtype("float32"), "int64": np.dtype("int64"), "string": np.dtype(object)}
 
 
@@ -51,23 +53,28 @@ class Engine(Protocol):
         """The outputs for a batch, by name; the first axis of every array is the sample.
 
         Strings come and go as object arrays of str. Inputs have the dtypes of the signature. The arrays belong to the caller.
+        It is `prepare` and `predict_prepared` in one.
 
         Raises:
             RequestError: an input is missing, unknown, or has a dtype or shape that the model does not accept.
         """
 
-    def prepare(self, inputs: Arrays) -> Arrays:
-        """The inputs as they enter the network: images of another size are resized, where the engine does that outside its graph.
+    def prepare(self, inputs: Arrays, make_room: MakeRoom | None = None) -> Arrays:
+        """The inputs checked, and as they enter the network: images of another size are resized, unless the graph does that.
 
-        `predict` does it too. Whoever puts requests together does it before, so that images of all sizes go together.
-        Takes no lock; raises as `predict` does.
+        Whoever puts batches together prepares them before: what then has one shape goes together. Takes no lock.
+
+        Args:
+            inputs: As for `predict`; they stay as they are.
+            make_room: Called before any array is made, with the bytes of all that will be, and not where none will. What it
+                raises is passed on.
+
+        Raises:
+            RequestError: as `predict` does.
         """
 
-    def prepared_bytes(self, inputs: Arrays) -> int:
-        """Bytes that `prepare` would add to those of the inputs, which stay as they are; 0 where it makes nothing.
-
-        Raises as `predict` does.
-        """
+    def predict_prepared(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """As `predict`, for what `prepare` gave, or several such batches put together: it is not looked at again."""
 
     def warm_up(self, inputs: Arrays, num_predictions: int = 3) -> None:
         """Predict a few times, so that the first answer that counts pays for no allocation."""

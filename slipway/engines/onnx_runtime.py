@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from slipway.engines.engine import Arrays, EngineInfo, check_inputs
+from slipway.engines.engine import Arrays, EngineInfo, MakeRoom, check_inputs
 from slipway.errors import BundleError
 from slipway.export.precision import Precision
 from slipway.export.signature import Signature
@@ -65,17 +65,17 @@ class OnnxRuntimeEngine:
             reason=reason,
         )
 
-    def prepare(self, inputs: Arrays) -> Arrays:
-        """See `Engine.prepare`: the graph resizes."""
-        return inputs
-
-    def prepared_bytes(self, inputs: Arrays) -> int:  # noqa: ARG002 the contract's
-        """See `Engine.prepared_bytes`: images grow inside the graph, a batch of them at a time."""
-        return 0
-
     def predict(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """See `Engine.predict`."""
+        return self.predict_prepared(self.prepare(inputs))
+
+    def prepare(self, inputs: Arrays, make_room: MakeRoom | None = None) -> Arrays:  # noqa: ARG002 the contract's
+        """See `Engine.prepare`: images grow inside the graph, a batch of them at a time."""
         check_inputs(self.signature, inputs)
+        return inputs
+
+    def predict_prepared(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """See `Engine.predict_prepared`."""
         is_large = sum(array.nbytes for array in inputs.values()) > _LARGE_INPUT_BYTES
         outputs = self._session.run(self._output_names, dict(inputs), self._give_back if is_large else None)
         return dict(zip(self._output_names, outputs, strict=True))

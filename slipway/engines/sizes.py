@@ -11,8 +11,6 @@ def resize_images(images: NDArray[Any], height: int, width: int) -> NDArray[Any]
 
     By Pillow's bilinear filter, as training images are resized: the graph's own Resize differs from it by at most 1 of 255.
     """
-    if images.shape[1:3] == (height, width):
-        return images
     from PIL import Image
 
     resized = np.empty((len(images), height, width, images.shape[3]), dtype=np.uint8)

@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class BundleInfo:
     files: dict[str, str] | None = None
     """SHA-256 of the other files. Filled in by `write_bundle`."""
 
-    @property
+    @cached_property
     def categories(self) -> dict[str, tuple[str, ...]]:
         """That the model knows, of each column of strings."""
         strings = {spec.name for spec in self.signature.inputs if spec.dtype == "string"}

@@ -103,10 +103,12 @@ class ModelSlot:
         """
         request = self._wait_for(model, exchange)
         request.is_let_in = is_let_in
-        request.set_inputs(inputs)
-        exchange.num_samples = request.num_samples
         if model.has_open_shapes:  # the engine may have to bring them to its own size, which takes long for the event loop
+            request.set_inputs(inputs)
             request.decode = partial(_Ready, inputs)
+        else:
+            request.set_inputs(model.engine.prepare(inputs))
+        exchange.num_samples = request.num_samples
         return await self._batcher.predict(request)
 
     async def decode_and_predict(

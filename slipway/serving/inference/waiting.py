@@ -1,6 +1,6 @@
 """What waits for the model: in order of arrival, in groups that can go together, bounded.
 
-The line is plain data: no threads, no clock. `slipway.serving.inference.batching` owns the lock around it.
+The line is plain data: no threads, no clock. It is the part of the backlog whose inputs are there.
 """
 
 import asyncio
@@ -39,9 +39,9 @@ class Waiting:
     group: Hashable = None
     """Requests of one group can be inferred together."""
     body_bytes: int = 0
-    admitted_samples: int = 0
-    """Counted for it while it is not decoded."""
-    admitted_bytes: int = 0
+    counted_samples: int = 0
+    """That it counts as while it is not decoded."""
+    counted_bytes: int = 0
     num_samples: int = 1
     num_bytes: int = 0
     """Of the inputs, and of what they were made from."""

@@ -1,7 +1,7 @@
 """Larger batches are made ready once a model answers: the first answer does not wait for them, and no later one either."""
 
+from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ class BatchSizes:
         """The largest batch that is ready, of so many samples at most."""
         if not self._ready:
             return num_samples
-        return max(takewhile(lambda size: size <= num_samples, self._ready), default=num_samples)
+        return self._ready[bisect(self._ready, num_samples) - 1]
 
     def warm_up(self, engine: Engine, example: Mapping[str, NDArray[Any]], max_size: int, is_wanted: Callable[[], bool]) -> None:
         """Prepare the engine for the sizes up to `max_size`, one after the other, for as long as `is_wanted`.

@@ -8,7 +8,7 @@ from slipway.engines import choice, processor
 from slipway.engines.choice import open_engine
 from slipway.errors import ConfigError
 from slipway.export.bundle import read_bundle
-from tests.bundles import write_image_bundle
+from tests.bundles import write_digit_bundle, write_image_bundle
 from tests.int8_bundle import draw_images, write_conv_bundle
 
 WITH_VNNI = frozenset({"avx2", "avx512_vnni", "avx512_bf16"})
@@ -87,6 +87,17 @@ def test_a_bundle_that_takes_strings_goes_to_onnx_runtime(tmp_path, text_bundle)
     assert "strings" in info.reason
     with pytest.raises(ConfigError, match="takes no strings"):
         open_engine(text_bundle, engine="openvino")
+
+
+def test_a_bundle_that_takes_64_bit_integers_goes_to_onnx_runtime_which_keeps_their_digits(tmp_path):
+    write_digit_bundle(tmp_path / "bundle")
+    bundle = read_bundle(tmp_path / "bundle")
+    engine = open_engine(bundle)
+    assert engine.info.name == "onnxruntime"
+    assert "64-bit integers" in engine.info.reason
+    assert engine.predict({"id": np.array([2**53 + 1, 2**63 - 1])})["probabilities"].argmax(axis=1).tolist() == [3, 7]
+    with pytest.raises(ConfigError, match=r"computes 64-bit integers in 32 bits, and the model takes them \(id\)"):
+        open_engine(bundle, engine="openvino")
 
 
 def test_bf16_that_only_onnx_runtime_could_not_compute_is_refused_where_it_is_asked_for(text_bundle, flags):

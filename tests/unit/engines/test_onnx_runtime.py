@@ -58,5 +58,6 @@ def test_numbers_and_strings_go_through_by_name_for_any_batch(model_path):
 )
 def test_inputs_that_the_model_does_not_take_are_the_requests_fault(model_path, inputs):
     engine = OnnxRuntimeEngine(model_path, SIGNATURE)
-    with pytest.raises(RequestError, match=r"accepted: age: float32 \[any\], color: string \[any\]"):
-        engine.predict(inputs)
+    for take in (engine.predict, engine.prepare):
+        with pytest.raises(RequestError, match=r"accepted: age: float32 \[any\], color: string \[any\]"):
+            take(inputs)

@@ -1,12 +1,14 @@
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from slipway.engines.onnx_runtime import OnnxRuntimeEngine
-from slipway.engines.openvino import BATCH_SIZES, OpenVinoEngine
+from slipway.engines.openvino import OpenVinoEngine
+from slipway.engines.openvino_graphs import BATCH_SIZES
 from slipway.engines.processor import computes_natively
 from slipway.engines.sizes import resize_images
 from slipway.errors import RequestError
@@ -47,7 +49,7 @@ def test_prepared_images_have_the_networks_size_and_get_the_same_answer(openvino
     images = draw_images(2, *size)
     prepared = openvino.prepare({"image": images})
     assert prepared["image"].shape == (2, SIDE, SIDE, 3)
-    np.testing.assert_array_equal(answer(openvino, prepared["image"]), answer(openvino, images))
+    np.testing.assert_array_equal(openvino.predict_prepared(prepared)["probabilities"], answer(openvino, images))
     np.testing.assert_array_equal(prepared["image"], resize_images(images, SIDE, SIDE))
 
 
@@ -57,21 +59,36 @@ def test_an_image_of_the_right_size_is_passed_on_as_it_is(openvino):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_preparing_adds_is_known_before(openvino, onnx_runtime, size):
+def test_room_is_asked_for_what_preparing_makes_and_for_nothing_else(openvino, onnx_runtime, size):
     images = draw_images(3, *size)
-    prepared = openvino.prepare({"image": images})["image"]
-    assert openvino.prepared_bytes({"image": images}) == (0 if prepared is images else prepared.nbytes)
-    assert onnx_runtime.prepared_bytes({"image": images}) == 0
+    asked: list[int] = []
+    prepared = openvino.prepare({"image": images}, asked.append)["image"]
+    assert asked == ([] if prepared is images else [prepared.nbytes])
+    assert onnx_runtime.prepare({"image": images}, pytest.fail)["image"] is images
 
 
-def test_how_much_preparing_adds_is_not_said_of_inputs_that_the_model_does_not_take(openvino):
+def test_where_there_is_no_room_nothing_is_made(openvino):
+    def refuse(num_bytes: int) -> None:
+        raise MemoryError(num_bytes)
+
+    images = draw_images(10_000, 1, 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MemoryError, match=str(10_000 * SIDE * SIDE * 3)):
+            openvino.prepare({"image": images}, refuse)
+        assert tracemalloc.get_traced_memory()[1] < SIDE * SIDE * 3 * 1000
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_room_is_asked_for_inputs_that_the_model_does_not_take(openvino):
     for inputs in ({}, {"image": np.zeros((1, 4), np.uint8)}, {"picture": draw_images(1)}):
         with pytest.raises(RequestError):
-            openvino.prepared_bytes(inputs)
+            openvino.prepare(inputs, pytest.fail)
 
 
 def test_int8_is_compiled_only_for_batches_that_are_worth_their_memory_and_a_float_graph_takes_all(conv_bundle, monkeypatch):
-    monkeypatch.setattr("slipway.engines.openvino.MAX_BATCH_BYTES", 4 * SIDE * SIDE * 3)
+    monkeypatch.setattr("slipway.engines.openvino_graphs.MAX_BATCH_BYTES", 4 * SIDE * SIDE * 3)
     int8 = OpenVinoEngine(conv_bundle.file_of("int8"), SIGNATURE, precision="int8")
     plain = OpenVinoEngine(conv_bundle.model_path, SIGNATURE)
     assert (int8.batch_sizes, plain.batch_sizes) == ((1, 2, 4), BATCH_SIZES)
@@ -135,8 +152,9 @@ def test_fp32_is_not_bf16_where_the_processor_has_it(conv_bundle, openvino, onnx
     ],
 )
 def test_inputs_that_the_model_does_not_take_are_the_requests_fault(openvino, inputs):
-    with pytest.raises(RequestError, match=r"accepted: image: uint8 \[any, any, any, 3\]"):
-        openvino.predict(inputs)
+    for take in (openvino.predict, openvino.prepare):
+        with pytest.raises(RequestError, match=r"accepted: image: uint8 \[any, any, any, 3\]"):
+            take(inputs)
 
 
 def test_openvino_is_loaded_without_what_reports_to_its_maker():

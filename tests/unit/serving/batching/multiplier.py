@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slipway.engines.engine import EngineInfo
+from slipway.engines.engine import Arrays, EngineInfo, MakeRoom
 from slipway.errors import RequestError
 from slipway.export.bundle import BundleInfo
 from slipway.export.signature import Signature, TensorSpec
@@ -51,28 +50,28 @@ class Multiplier:
         if is_open:
             self.gate.set()
 
-    def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def predict(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        return self.predict_prepared(self.prepare(inputs))
+
+    def prepare(self, inputs: Arrays, make_room: MakeRoom | None = None) -> Arrays:
+        if REFUSED in np.atleast_1d(inputs.get("number", ())):
+            raise RequestError("The model does not take -1.")
+        return inputs
+
+    def predict_prepared(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         self.batches.append(inputs["number"])
         self.threads.append(threading.current_thread().name)
         try:
             assert self.gate.wait(WAIT_SECONDS)
-            if (inputs["number"] == REFUSED).any():
-                raise RequestError("The model does not take -1.")
-            if (inputs["number"] == FATAL).any():
+            if FATAL in inputs["number"]:
                 raise RuntimeError("out of everything")
             return {"scaled": inputs["number"] * np.float32(self.factor), "word": inputs["word"]}
         finally:
             self.at_once -= 1
 
-    def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        return inputs
-
-    def prepared_bytes(self, inputs: Mapping[str, NDArray[Any]]) -> int:
-        return 0
-
-    def warm_up(self, inputs: Mapping[str, NDArray[Any]], num_predictions: int = 3) -> None:
+    def warm_up(self, inputs: Arrays, num_predictions: int = 3) -> None:
         pass
 
 
@@ -104,8 +103,8 @@ def rows(*values: float, width: int = 1) -> dict[str, NDArray[Any]]:
     return {"number": number, "word": np.array([f"{value}" for value in values], object)}
 
 
-def exchange(**fields: Any) -> Exchange:
-    return Exchange(request_id="r", wire="v2", received_at=perf_counter(), **fields)
+def exchange(request_id: str = "r", **fields: Any) -> Exchange:
+    return Exchange(request_id=request_id, wire="v2", received_at=perf_counter(), **fields)
 
 
 @asynccontextmanager
@@ -126,6 +125,11 @@ async def until(condition) -> None:
     async with asyncio.timeout(WAIT_SECONDS):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+def num_in_line(slot: ModelSlot) -> int:
+    """Samples that wait for the model and for nothing else."""
+    return slot._batcher._backlog._line.num_samples
 
 
 async def hold(slot: ModelSlot, engine: Multiplier) -> "asyncio.Task[dict[str, NDArray[Any]]]":

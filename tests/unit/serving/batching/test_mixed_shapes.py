@@ -15,6 +15,7 @@ from tests.unit.serving.batching.multiplier import (
     exchange,
     hold,
     model_of,
+    num_in_line,
     on_a_loop,
     rows,
     seen,
@@ -45,7 +46,7 @@ class Cropping(Multiplier):
         super().__init__()
         self.prepared: list[int] = []
 
-    def prepare(self, inputs):
+    def prepare(self, inputs, make_room=None):
         return {"number": inputs["number"][:, :1], "word": inputs["word"]}
 
     def warm_up(self, inputs, num_predictions=3):
@@ -58,9 +59,7 @@ async def test_samples_of_several_sizes_go_together_where_the_engine_brings_them
     async with serving(engine) as slot:
         first = await hold(slot, engine)
         seen_together = [ask(slot, rows(value, width=width)) for value, width in ((1, 2), (2, 1), (3, 3))]
-        await until(lambda: slot.num_waiting == 3)
-        undecoded = [asyncio.create_task(slot.decode(lambda: None))]  # its turn comes after theirs
-        await asyncio.gather(*undecoded)
+        await until(lambda: num_in_line(slot) == 3)
         engine.gate.set()
         answers = await asyncio.gather(*seen_together)
         await first
@@ -76,7 +75,7 @@ async def test_what_the_engine_makes_smaller_counts_as_it_came_for_that_stays_in
         large = [decode_later(slot, rows(value, width=2000)) for value in (1, 2)]
         await until(large[1].done)
         small = decode_later(slot, rows(3))
-        await slot.decode(lambda: None)
+        await until(lambda: num_in_line(slot) == 2)
         engine.gate.set()
         answers = await asyncio.gather(*large, small, first, return_exceptions=True)
     assert [isinstance(answer, OverloadedError) for answer in answers] == [False, True, False, False]
@@ -99,7 +98,7 @@ async def test_only_batches_that_the_engine_is_prepared_for_are_put_together():
         first = await hold(slot, engine)
         tasks = [ask(slot, rows(value)) for value in (1, 2, 3)]
         large = ask(slot, rows(4, 5, 6, 7, 8))
-        await slot.decode(lambda: None)
+        await until(lambda: num_in_line(slot) == 8)
         engine.gate.set()
         await asyncio.gather(first, *tasks, large)
     finally:

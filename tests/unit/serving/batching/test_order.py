@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from slipway.errors import RequestError
+from slipway.errors import PredictionError, RequestError
 from slipway.serving.inference.model import LoadedModel, ModelSlot
 from tests.unit.serving.batching.multiplier import (
+    FATAL,
     REFUSED,
     Multiplier,
     Parsed,
@@ -65,7 +66,7 @@ VALUES = st.floats(width=32, min_value=0, max_value=2**20) | st.just(float("nan"
 REQUESTS = st.lists(
     st.fixed_dictionaries(
         {
-            "values": st.lists(VALUES | st.just(REFUSED), min_size=1, max_size=9),
+            "values": st.lists(VALUES | st.sampled_from([REFUSED, FATAL]), min_size=1, max_size=9),
             "width": st.integers(1, 2),
             "is_decoded": st.booleans(),
             "is_cancelled": st.booleans(),
@@ -106,6 +107,8 @@ def test_whatever_comes_each_request_gets_the_answer_to_its_own_question(request
                     assert request["is_cancelled"]
                 elif REFUSED in request["values"]:
                     assert isinstance(task.exception(), RequestError)
+                elif FATAL in request["values"]:
+                    assert isinstance(task.exception(), PredictionError)
                 else:
                     outputs = task.result()
                     np.testing.assert_array_equal(outputs["scaled"], inputs["number"] * np.float32(factor))

@@ -54,7 +54,7 @@ async def test_closing_answers_what_waits_and_refuses_what_comes_later():
         waiting = ask(slot, rows(1))
         await until(lambda: slot.num_waiting == 1)
         closing = asyncio.create_task(asyncio.to_thread(slot.close))
-        await asyncio.sleep(0.01)
+        await until(lambda: slot._batcher._closed)
         with pytest.raises(OverloadedError):
             await slot.predict(slot.current, rows(2), exchange())
         engine.gate.set()
@@ -75,7 +75,7 @@ async def test_what_is_not_decoded_yet_is_answered_too_when_it_closes():
         undecoded = asyncio.create_task(slot.decode_and_predict(slot.current, exchange(), 10, decode))
         await until(lambda: slot.num_waiting == 1)
         closing = asyncio.create_task(asyncio.to_thread(slot.close))
-        await asyncio.sleep(0.01)
+        await until(lambda: slot._batcher._closed)
         release.set()
         _, outputs = await undecoded
         await closing
