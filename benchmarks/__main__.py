@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.batch import measure_batch_32, measure_batch_224, measure_batch_photos
 from benchmarks.commands import measure_run, measure_starts
 from benchmarks.comparisons import measure_ddp, measure_loader_32, measure_loader_224, measure_resnet18, measure_simple_cnn
 from benchmarks.figures import HEAD, RESULTS, Figure, save_figures
@@ -29,6 +30,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "ddp": measure_ddp,
     "storage-small": measure_storage_small,
     "storage-large": measure_storage_large,
+    "batch-32": measure_batch_32,
+    "batch-224": measure_batch_224,
+    "batch-photos": measure_batch_photos,
     **SERVING,
 }
 GROUPS = {"serving": list(SERVING)}

@@ -1,56 +1,80 @@
-"""The values of a column as a model's input."""
+"""The values of a column as a model's input: exactly what the file says, or an error."""
 
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slipway.errors import RequestError
 from slipway.export.signature import TensorSpec
+from slipway.serving.wire.tensors import to_array
+from slipway.serving.wire.wording import show
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SHOWN = 60
 Converted = tuple[NDArray[Any], dict[int, str]]
 """An array of the input's dtype, and what is wrong with values that are not accepted, by their places."""
+_ACCEPTED = {
+    "float32": "a finite number, or nothing where it is missing",
+    "uint8": "an integer from 0 to 255",
+    "int64": f"an integer from {-(2**63)} to {2**63 - 1}",
+    "string": "a string, or nothing where it is missing",
+}
+_DIGITS = "^-?[0-9]+$"
+"""An integer that Arrow reads as Python does: it also takes 0x10 for one."""
 
 
-def convert_column(values: "pa.Array | list[Any]", spec: TensorSpec) -> Converted:
-    """None is a missing value: NaN in a column of numbers, an empty string in one of strings."""
-    if not isinstance(values, list):
-        array = _convert_array(values, spec)
-        if array is not None:
-            return array, {}
-        values = _to_list(values)
-    if spec.dtype == "string":
-        return _convert_strings(values, spec.name)
-    missing = float("nan") if spec.dtype == "float32" else None
+def convert_json(values: list[Any], spec: TensorSpec) -> Converted:
+    """Values as JSON has them, by the predictor's own rules: what it refuses in a row is refused here."""
     try:
-        converted = np.array([missing if value is None else float(value) for value in values], dtype=np.float64)
-        if _fits(converted, spec.dtype).all():
-            return converted.astype(spec.dtype), {}
-    except (TypeError, ValueError, OverflowError):
-        pass
-    return _convert_one_by_one(values, spec)
+        return to_array(values, spec, (len(values),), spec.name), {}
+    except RequestError:
+        return _convert_one_by_one(values, spec, lambda value: to_array([value], spec, (1,), spec.name)[0])
 
 
-def _convert_array(values: "pa.Array", spec: TensorSpec) -> NDArray[Any] | None:
-    """All at once; None where a value is not accepted, or might not be."""
+def convert_column(values: "pa.Array", spec: TensorSpec) -> Converted:
+    """Cells as text, or the values of a typed column. Null is a missing value: NaN among numbers, else an empty string."""
+    array = _convert_at_once(values, spec)
+    if array is not None:
+        return array, {}
+    return _convert_one_by_one(_to_list(values), spec, _CONVERT[spec.dtype])
+
+
+def _convert_at_once(values: "pa.Array", spec: TensorSpec) -> NDArray[Any] | None:
+    """None where a value is not accepted, or might not be."""
     import pyarrow as pa
+    from pyarrow import compute
 
-    if spec.dtype == "string":
-        is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
-        try:
-            return values.fill_null("").to_numpy(zero_copy_only=False) if is_text else None
-        except pa.ArrowException:  # It is not UTF-8.
-            return None
-    if values.null_count and spec.dtype != "float32":
-        return None
+    is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+    is_number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_decimal(values.type)
     try:
-        numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        if spec.dtype == "string":
+            return values.fill_null("").to_numpy(zero_copy_only=False) if is_text else None
+        if not (is_text or is_number) or (values.null_count and spec.dtype != "float32"):
+            return None
+        if spec.dtype == "float32" or pa.types.is_floating(values.type):
+            numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        elif is_number or compute.all(compute.match_substring_regex(values, _DIGITS)).as_py():
+            numbers = values.cast(pa.int64()).to_numpy(zero_copy_only=False)
+        else:
+            return None
+    except pa.ArrowException:  # It is no number, does not fit, or is not UTF-8.
         return None
     return numbers.astype(spec.dtype) if _fits(numbers, spec.dtype).all() else None
+
+
+def _fits(numbers: NDArray[Any], dtype: str) -> NDArray[np.bool_]:
+    if dtype == "float32":
+        fits = np.isnan(numbers) | (np.abs(numbers) <= np.finfo(np.float32).max)
+    elif numbers.dtype == np.int64:
+        fits = (numbers >= np.iinfo(dtype).min) & (numbers <= np.iinfo(dtype).max)
+    else:
+        fits = (numbers == np.floor(numbers)) & (numbers >= np.iinfo(dtype).min) & (numbers < float(np.iinfo(dtype).max + 1))
+    return np.asarray(fits)
 
 
 def _to_list(values: "pa.Array") -> list[Any]:
@@ -69,37 +93,48 @@ def _to_value(value: "pa.Scalar") -> Any:
         return error.object
 
 
-def _convert_one_by_one(values: list[Any], spec: TensorSpec) -> tuple[NDArray[Any], dict[int, str]]:
-    accepted = {
-        "float32": "a finite number, or nothing where it is missing",
-        "uint8": "an integer from 0 to 255",
-        "int64": "an integer from -2**63 to 2**63 - 1024, as 64-bit floats hold them",
-    }
-    converted, wrong = np.zeros(len(values), dtype=spec.dtype), {}
+def _convert_one_by_one(values: Sequence[Any], spec: TensorSpec, convert: Callable[[Any], Any]) -> Converted:
+    converted: NDArray[Any] = np.full(len(values), "", object) if spec.dtype == "string" else np.zeros(len(values), spec.dtype)
+    wrong: dict[int, str] = {}
     for place, value in enumerate(values):
         try:
-            number = np.float64("nan") if value is None and spec.dtype == "float32" else np.float64(value)
-            if not _fits(np.array([number]), spec.dtype)[0] and not (value is None and spec.dtype == "float32"):
-                raise ValueError(value)
-            converted[place] = number
-        except (TypeError, ValueError, OverflowError):
-            wrong[place] = f"column {spec.name} is {repr(value)[:_SHOWN]}; accepted: {accepted[spec.dtype]}"
+            converted[place] = convert(value)
+        except (ValueError, TypeError, ArithmeticError):
+            wrong[place] = f"column {spec.name} is {show(value)}; accepted: {_ACCEPTED[spec.dtype]}"
     return converted, wrong
 
 
-def _fits(numbers: NDArray[np.float64], dtype: str) -> NDArray[np.bool_]:
-    if dtype == "float32":
-        return np.isnan(numbers) | (np.abs(numbers) <= np.finfo(np.float32).max)
-    limits = np.iinfo(dtype)
-    fits: NDArray[np.bool_] = (numbers == np.floor(numbers)) & (numbers >= limits.min) & (numbers < float(limits.max + 1))
-    return fits
+def _to_string(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    raise TypeError(value)
 
 
-def _convert_strings(values: list[Any], name: str) -> tuple[NDArray[Any], dict[int, str]]:
-    converted, wrong = np.empty(len(values), dtype=object), {}
-    for place, value in enumerate(values):
-        converted[place] = "" if value is None else value
-        if not isinstance(converted[place], str):
-            wrong[place] = f"column {name} is {repr(value)[:_SHOWN]}; accepted: a string, or nothing where it is missing"
-            converted[place] = ""
-    return converted, wrong
+def _to_float(value: Any) -> np.float64:
+    number = np.float64("nan") if value is None else np.float64(_check_number(value))
+    if not _fits(np.array([number]), "float32")[0]:
+        raise ValueError(value)
+    return number
+
+
+def _to_integer(limits: "np.iinfo[Any]", value: Any) -> int:
+    """Text such as 5.0 is an integer too: files that had a missing value somewhere are often written so."""
+    number = Decimal(_check_number(value))
+    if not (limits.min <= number <= limits.max and number == int(number)):
+        raise ValueError(value)
+    return int(number)
+
+
+def _check_number(value: Any) -> Any:
+    """What is neither a number nor text is none, nor is 1_000, which is one to Python."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, str)) or (isinstance(value, str) and "_" in value):
+        raise TypeError(value)
+    return value
+
+
+_CONVERT: dict[str, Callable[[Any], Any]] = {
+    "float32": _to_float,
+    "uint8": partial(_to_integer, np.iinfo(np.uint8)),
+    "int64": partial(_to_integer, np.iinfo(np.int64)),
+    "string": _to_string,
+}

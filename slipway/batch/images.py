@@ -110,6 +110,7 @@ def _decode_ahead(
                 ahead.append(decoding.submit(read, begun, fetching.submit(wanted).result if is_remote(folder) else wanted))
                 num_bytes += files[begun].size_bytes
                 begun += 1
+            room.expect(place)
             found = ahead.popleft().result()
             num_bytes -= file.size_bytes
             room.give(0 if isinstance(found, str) else found.nbytes)
@@ -121,31 +122,41 @@ def _decode_ahead(
 
 
 class _Room:
-    """Bytes that may be held. Each takes its share in its turn, so that those after it never keep it waiting."""
+    """Bytes that may be held. Who is expected takes its share at once, so that those after it never keep it waiting."""
 
     def __init__(self, num_bytes: int) -> None:
-        self._size = self._left = num_bytes
-        self._turn = 0
+        self._left = num_bytes
+        self._expected = 0
+        self._num_waiting = 0
         self._is_closed = False
         self._changed = Condition()
 
-    def take(self, turn: int, num_bytes: int) -> None:
-        """Wait for the turn, counted from 0, and for so many bytes; more than there are at all count for all."""
-        num_bytes = min(num_bytes, self._size)
+    def expect(self, place: int) -> None:
+        """Nothing is given back before what `place` takes."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or (self._turn == turn and self._left >= num_bytes))
-            self._turn += 1
+            self._expected = place
+            self._tell()
+
+    def take(self, place: int, num_bytes: int) -> None:
+        """Wait for so many bytes, or to be expected."""
+        with self._changed:
+            self._num_waiting += 1
+            self._changed.wait_for(lambda: self._is_closed or self._left >= num_bytes or self._expected == place)
+            self._num_waiting -= 1
             self._left -= num_bytes
-            self._changed.notify_all()
 
     def give(self, num_bytes: int) -> None:
         """Give back what was taken."""
         with self._changed:
-            self._left += min(num_bytes, self._size)
-            self._changed.notify_all()
+            self._left += num_bytes
+            self._tell()
 
     def close(self) -> None:
         """Let nobody wait any more."""
         with self._changed:
             self._is_closed = True
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._num_waiting:
             self._changed.notify_all()

@@ -26,17 +26,21 @@ class Listing:
     """Files of one kind."""
 
     folder: str
+    """That their names are relative to."""
     kind: Kind
     files: tuple[StoredFile, ...]
 
 
 def absolute_uri(uri: str) -> str:
-    """The one way to write what `uri` names, wherever it is read."""
-    return parse_s3(uri).uri if is_remote(uri) else str(local_path(uri).resolve())
+    """The one way to write what `uri` names, wherever it is read. A link to a file keeps its name, which says what it holds."""
+    if is_remote(uri):
+        return parse_s3(uri).uri
+    path = local_path(uri)
+    return str(path.parent.resolve() / path.name if path.is_file() else path.resolve())
 
 
 def list_inputs(storage: ObjectStorage, uri: str) -> Listing:
-    """The files at `uri`: one of them, or all below a folder that are of a known kind, by name.
+    """The files at `uri`: that one, or all below a folder that are of a known kind, by name.
 
     Raises:
         BatchError: there is none, they are of several kinds, or a name is not UTF-8.
@@ -47,7 +51,9 @@ def list_inputs(storage: ObjectStorage, uri: str) -> Listing:
         folder, found = uri, [file for file in storage.list_files(uri) if PurePosixPath(file.name).suffix.lower() in _SUFFIXES]
     kinds = sorted({_SUFFIXES[PurePosixPath(file.name).suffix.lower()] for file in found})
     if not found:
-        raise BatchError(f"{uri} holds nothing to predict from; accepted: a file, or a folder of files, {_ACCEPTED}.")
+        raise BatchError(
+            f"{uri} is not there, or holds nothing to predict from; accepted: a file, or a folder of files, {_ACCEPTED}."
+        )
     if len(kinds) > 1:
         raise BatchError(f"{uri} holds files of several kinds ({', '.join(kinds)}); accepted: one kind. Name a folder of one.")
     for file in found:

@@ -17,7 +17,7 @@ from slipway.storage.objects import ObjectStorage
 from slipway.storage.uri import join_uri
 
 PLAN_NAME = "plan.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 Kind = Literal["images", "csv", "jsonl", "parquet"]
 
@@ -77,6 +77,9 @@ class Plan:
     plan_id: str = ""
     """Hash of all the rest. Filled in by `seal`."""
     input: str
+    """What was asked for: a folder, or one file."""
+    folder: str
+    """That the files' names are relative to: the input, or where that one file lies."""
     kind: Kind
     model: ModelReference
     options: PlanOptions
@@ -115,7 +118,8 @@ def store_plan(storage: ObjectStorage, output: str, plan: Plan) -> None:
         told = told or "its shards (another version of Slipway cut them)"
     raise BatchError(
         f"{output} holds another batch prediction: it differs in {told}. Choose another folder, or name what that was made with "
-        f"(model {present.model.reference}, input {present.input})."
+        f"(model {present.model.reference}, input {present.input}, shard_rows {present.options.shard_rows}, max_unreadable "
+        f"{present.options.max_unreadable:g})."
     )
 
 

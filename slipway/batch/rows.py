@@ -8,13 +8,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from slipway.batch.columns import convert_column
+from slipway.batch.columns import convert_column, convert_json
 from slipway.batch.csv_rows import read_names, read_regular, read_row
 from slipway.batch.plan import Kind, Shard
 from slipway.batch.stream import InputFile
 from slipway.batch.text import read_header, read_text
 from slipway.errors import BatchError
 from slipway.export.signature import Signature
+from slipway.serving.wire.json_body import find_repeated_key
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,20 +66,28 @@ def _check_columns(name: str, columns: Sequence[str], signature: Signature) -> N
 def _read_csv(rows: Sequence[bytes], header: Sequence[str], first_row: int, signature: Signature) -> Chunk:
     columns = read_regular(rows, header, [spec.name for spec in signature.inputs])
     if columns is None:
-        return _to_chunk([read_row(row, header) for row in rows], first_row, signature)
+        return _to_chunk([read_row(row, header) for row in rows], first_row, signature, is_text=True)
     return _convert(columns, np.arange(first_row, first_row + len(rows)), {}, signature)
 
 
 def _read_json(rows: Sequence[bytes], first_row: int, signature: Signature) -> Chunk:
-    return _to_chunk([_read_object(row) for row in rows], first_row, signature)
+    names = [spec.name for spec in signature.inputs]
+    return _to_chunk([_read_object(row, names) for row in rows], first_row, signature, is_text=False)
 
 
-def _read_object(row: bytes) -> Mapping[str, Any] | str:
+def _read_object(row: bytes, names: Sequence[str]) -> Mapping[str, Any] | str:
     try:
         record = orjson.loads(row)
+        repeated = find_repeated_key(row, record) if isinstance(record, dict) else None
     except orjson.JSONDecodeError as error:
         return f"it is not JSON ({error})"
-    return record if isinstance(record, dict) else "it is not a JSON object with a value for each column"
+    except RecursionError:
+        return "it is nested too deeply"
+    if repeated is not None:
+        return f"it holds the key {repeated[:60]!r} twice in one object; accepted: once"
+    if not isinstance(record, dict):
+        return "it is not a JSON object with a value for each column"
+    return f"it names no column of the model; accepted: {', '.join(names)}" if record.keys().isdisjoint(names) else record
 
 
 def _read_parquet(file: InputFile, shard: Shard, signature: Signature, chunk_rows: int) -> Iterator[Chunk]:
@@ -105,10 +114,14 @@ def _read_parquet(file: InputFile, shard: Shard, signature: Signature, chunk_row
         raise BatchError(f"{file.name} cannot be read as Parquet, at or after row {shard.first_row} ({error}).") from None
 
 
-def _to_chunk(records: Sequence[Mapping[str, Any] | str], first_row: int, signature: Signature) -> Chunk:
+def _to_chunk(records: Sequence[Mapping[str, Any] | str], first_row: int, signature: Signature, *, is_text: bool) -> Chunk:
+    import pyarrow as pa
+
     errors = {first_row + place: record for place, record in enumerate(records) if isinstance(record, str)}
     read = [(first_row + place, record) for place, record in enumerate(records) if not isinstance(record, str)]
-    columns = {spec.name: [record.get(spec.name) for _, record in read] for spec in signature.inputs}
+    columns: dict[str, Any] = {spec.name: [record.get(spec.name) for _, record in read] for spec in signature.inputs}
+    if is_text:
+        columns = {name: pa.array(cells, pa.large_string()) for name, cells in columns.items()}
     return _convert(columns, np.array([row for row, _ in read], dtype=np.int64), errors, signature)
 
 
@@ -118,7 +131,8 @@ def _convert(
     inputs: dict[str, NDArray[Any]] = {}
     is_good = np.ones(len(rows), dtype=bool)
     for spec in signature.inputs:
-        inputs[spec.name], wrong = convert_column(columns[spec.name], spec)
+        column = columns[spec.name]
+        inputs[spec.name], wrong = convert_json(column, spec) if isinstance(column, list) else convert_column(column, spec)
         for place, reason in wrong.items():
             is_good[place] = False
             errors.setdefault(int(rows[place]), reason)

@@ -70,7 +70,7 @@ def _read_images(storage: ObjectStorage, plan: Plan, shard: Shard, engine: Engin
         return prepared
 
     files = plan.files[shard.file : shard.file + shard.num_rows]
-    for found in read_images(storage, plan.input, files, decode):
+    for found in read_images(storage, plan.folder, files, decode):
         if isinstance(found, tuple):
             place, reason = found
             yield Samples(np.empty(0, np.int64), np.empty(0, np.int64), {}, [(shard.file + place, 0, reason)])
@@ -80,7 +80,7 @@ def _read_images(storage: ObjectStorage, plan: Plan, shard: Shard, engine: Engin
 
 
 def _read_rows(storage: ObjectStorage, plan: Plan, shard: Shard, signature: Signature) -> Iterator[Samples]:
-    file = InputFile(storage, plan.input, plan.files[shard.file])
+    file = InputFile(storage, plan.folder, plan.files[shard.file])
     for chunk in read_rows(file, plan.kind, shard, signature, _MAX_ROWS):
         errors = [(shard.file, row, reason) for row, reason in chunk.errors.items()]
         yield Samples(np.full_like(chunk.rows, shard.file), chunk.rows, chunk.inputs, errors)

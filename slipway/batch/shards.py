@@ -102,7 +102,7 @@ def check_errors(plan: Plan, num_errors: int, examples: Sequence[tuple[int, int,
     """BatchError where more samples are unreadable than the plan lets through."""
     allowed = floor(plan.options.max_unreadable * plan.num_rows + _ROUNDING)
     if num_errors > allowed:
-        told = "".join(f" {plan.files[file].name}, row {row}: {reason}." for file, row, reason in examples[:1])
+        told = "".join(f" {plan.files[file].name}, row {row}: {reason.rstrip('.')}." for file, row, reason in examples[:1])
         raise BatchError(
             f"{num_errors} or more of {plan.num_rows} samples cannot be read; accepted: {allowed} "
             f"(max_unreadable is {plan.options.max_unreadable:g}).{told} "

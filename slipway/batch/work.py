@@ -39,10 +39,12 @@ def plan_batch(settings: Settings, source: str, output: str, model: str, options
         StorageError: input or output cannot be reached.
     """
     storage = ObjectStorage(settings)
-    _check_apart(absolute_uri(source), absolute_uri(output))
-    listing = list_inputs(storage, absolute_uri(source))
+    source = absolute_uri(source)
+    _check_apart(source, absolute_uri(output))
+    listing = list_inputs(storage, source)
     plan = Plan(
-        input=listing.folder,
+        input=source,
+        folder=listing.folder,
         kind=listing.kind,
         model=pin_model(settings, model),
         options=options,

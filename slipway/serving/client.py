@@ -92,6 +92,11 @@ def _parse_cell(column: str, datatype: str, text: str) -> str | float | None:
         return None
     if datatype == "BYTES":
         return text
+    if datatype != "FP32":
+        try:
+            return int(text)
+        except ValueError:
+            raise RequestError(f"Column {column!r} is {text!r}; accepted: an integer.") from None
     try:
         number = float(text)
     except ValueError:

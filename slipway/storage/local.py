@@ -3,8 +3,8 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from slipway.errors import ObjectMissingError, StorageError
@@ -18,19 +18,27 @@ class LocalFiles:
 
     def read_bytes(self, uri: str) -> bytes:
         """The content of one file."""
-        return _existing(uri).read_bytes()
+        with _explained("Reading", uri):
+            return _existing(uri).read_bytes()
 
     def read_part(self, uri: str, start: int, end: int) -> tuple[bytes, StoredFile]:
         """Some bytes of one file, and what was true of it when they had been read."""
-        path = _existing(uri)
-        with path.open("rb") as stream:
-            stream.seek(start)
-            content = stream.read(end - start)
-            return content, _describe(path.name, os.fstat(stream.fileno()))
+        path = local_path(uri)
+        try:
+            handle = os.open(path, os.O_RDONLY)  # A Python file around it takes three times as long: a batch reads a million.
+        except (FileNotFoundError, NotADirectoryError):
+            raise _missing(path) from None
+        try:
+            return os.pread(handle, end - start, start), _describe(path.name, os.fstat(handle))
+        except IsADirectoryError:
+            raise _missing(path) from None
+        finally:
+            os.close(handle)
 
     def write_bytes(self, uri: str, content: bytes) -> None:
         """Replace one file; readers see the old or the new one."""
-        write_bytes(local_path(uri), content)
+        with _explained("Writing", uri):
+            write_bytes(local_path(uri), content)
 
     def find_file(self, uri: str) -> StoredFile | None:
         """Size and version of one file; None where there is none."""
@@ -53,7 +61,8 @@ class LocalFiles:
     def list_files(self, uri: str) -> list[StoredFile]:
         """All files below `uri`, by name."""
         folder = local_path(uri)
-        return [_describe(name, (folder / name).stat()) for name in files_below(folder)] if folder.is_dir() else []
+        with _explained("Listing", uri):
+            return [_describe(name, (folder / name).stat()) for name in files_below(folder)] if folder.is_dir() else []
 
     def upload_file(self, path: Path, uri: str) -> None:
         """Copy a file, which appears when it is complete."""
@@ -86,11 +95,26 @@ class LocalFiles:
             self.download_file(str(local_path(uri) / file.name), folder / file.name)
 
 
+@contextmanager
+def _explained(action: str, uri: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        raise StorageError(
+            f"{action} {uri} failed: {error.strerror or error}{place}. Once it can be done, run it again."
+        ) from error
+
+
 def _existing(uri: str) -> Path:
     path = local_path(uri)
     if not path.is_file():
-        raise ObjectMissingError(f"There is no file {path}.")
+        raise _missing(path)
     return path
+
+
+def _missing(path: Path) -> ObjectMissingError:
+    return ObjectMissingError(f"There is no file {path}.")
 
 
 def _describe(name: str, status: os.stat_result) -> StoredFile:

@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.bundles import write_image_bundle, write_table_bundle
+from tests.bundles import write_digit_bundle, write_image_bundle, write_table_bundle
 
 
 @pytest.fixture(scope="session")
 def table_bundle(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("table") / "bundle"
     write_table_bundle(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def digit_bundle(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("digit") / "bundle"
+    write_digit_bundle(root)
     return root
 
 

@@ -100,6 +100,28 @@ def test_what_cannot_be_read_is_listed_with_its_reason_and_the_rest_is_answered(
     ]
 
 
+@pytest.mark.parametrize("name", ["ids.csv", "ids.jsonl", "ids.parquet"])
+def test_an_integer_of_64_bits_is_predicted_to_its_last_digit_and_one_that_does_not_fit_is_named(
+    settings, digit_bundle, tmp_path, name
+):
+    ids, source = [2**53 + 1, 2**63 - 1, -(2**63), 12], tmp_path / name
+    if name.endswith("csv"):
+        source.write_text("id\n" + "".join(f"{number}\n" for number in [*ids, 2**63]))
+    elif name.endswith("jsonl"):
+        source.write_text("".join(f'{{"id": {number}}}\n' for number in [*ids, 2**63]))
+    else:
+        pq.write_table(pa.table({"id": pa.array([*ids, 2**63], pa.decimal128(20))}), source)
+    assert run(settings, source, tmp_path / "out", digit_bundle, max_unreadable=0.2).num_errors == 1
+    assert read_output(tmp_path / "out")["predicted_class"].to_pylist() == [str(number % 10) for number in ids]
+    (errors,) = (tmp_path / "out" / "errors").iterdir()
+    told = json.loads(errors.read_text())
+    assert (told["file"], told["row"]) == (name, 4)
+    assert told["reason"].startswith("column id is ")
+    assert "9223372036854775808" in told["reason"]
+    with pytest.raises(BatchError, match=rf"{name}, row 4: column id is .*; accepted: an integer from -9223372036854775808 to"):
+        run(settings, source, tmp_path / "strict", digit_bundle)
+
+
 def test_a_quote_that_is_never_closed_loses_no_row_silently(settings, table_bundle, tmp_path):
     source = tmp_path / "people.csv"
     source.write_text('age,city\n1,Oslo\n2,"Rome\n3,Rome\n')
@@ -202,3 +224,12 @@ def test_an_input_that_the_model_cannot_take_is_refused(settings, table_bundle, 
     (tmp_path / "empty").mkdir()
     with pytest.raises(BatchError, match="holds nothing to predict from"):
         run(settings, tmp_path / "empty", tmp_path / "e", image_bundle)
+    with pytest.raises(BatchError, match="nowhere is not there, or holds nothing to predict from"):
+        run(settings, tmp_path / "nowhere", tmp_path / "f", image_bundle)
+
+
+def test_a_line_of_json_that_names_no_column_of_the_model_is_unreadable(settings, table_bundle, tmp_path):
+    (tmp_path / "people.jsonl").write_text('{"age": 3}\n{"Age": 3, "City": "Oslo"}\n{}\n')
+    with pytest.raises(BatchError, match=r"people\.jsonl, row 1: it names no column of the model; accepted: age, city\."):
+        run(settings, tmp_path / "people.jsonl", tmp_path / "out", table_bundle)
+    assert run(settings, tmp_path / "people.jsonl", tmp_path / "other", table_bundle, max_unreadable=0.7).num_errors == 2

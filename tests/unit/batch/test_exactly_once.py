@@ -13,7 +13,7 @@ from PIL import Image
 from slipway.batch.plan import PlanOptions, read_plan
 from slipway.batch.stream import InputFile
 from slipway.batch.work import plan_batch, predict_shards, publish_batch
-from slipway.errors import BatchError
+from slipway.errors import BatchError, StorageError
 from slipway.storage.objects import ObjectStorage
 from tests.batches import read_output, run
 from tests.bundles import write_image_bundle
@@ -152,12 +152,24 @@ def test_no_file_goes_before_a_manifest_stands_that_does_not_list_it(settings, i
     first = json.loads((output / "done" / "000001.json").read_text())["file"]
     overtake(output, 1)
     (output / "manifest.json" / "in-the-way").mkdir(parents=True)
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(StorageError, match=r"Writing .*manifest\.json failed: Is a directory"):
         publish_batch(settings, str(output))
     assert (output / first).exists()
     shutil.rmtree(output / "manifest.json")
     publish_batch(settings, str(output))
     assert not (output / first).exists()
+
+
+def test_an_output_that_cannot_be_written_is_told_and_goes_on_once_it_can(settings, image_bundle, images, tmp_path):
+    output = tmp_path / "out"
+    plan(settings, images, output, image_bundle, shard_rows=4)
+    (output / "shards").write_text("in the way")
+    with pytest.raises(StorageError, match=r"Writing .*/out/shards/000000-.* failed: (File exists|Not a directory)"):
+        predict_shards(settings, str(output))
+    assert not list((output / "done").glob("*"))
+    (output / "shards").unlink()
+    assert predict_shards(settings, str(output)) == 3
+    assert publish_batch(settings, str(output)).num_rows == 11
 
 
 def test_a_shard_that_was_done_for_another_plan_counts_for_none(settings, image_bundle, images, tmp_path):
@@ -191,6 +203,38 @@ def test_only_files_of_a_batch_prediction_are_ever_deleted(settings, table_bundl
     (output / "shards" / "000000.parquet").write_bytes(b"a training set")
     run(settings, source, output, table_bundle)
     assert (output / "shards" / "000000.parquet").read_bytes() == b"a training set"
+
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_one_file_of_a_folder_is_what_is_planned_and_read_and_no_other_goes_on_in_its_output(
+    minio, table_bundle, tmp_path, place
+):
+    settings = minio.settings(SLIPWAY_HOME=str(tmp_path / "home"))
+    storage = ObjectStorage(settings)
+    folder = str(tmp_path / "in") if place == "disk" else f"s3://{minio.make_bucket()}/in"
+    for name, content in (("a.csv", PEOPLE), ("b.csv", PEOPLE), ("broken.csv", "no,columns\n"), ("photo.jpg", "")):
+        storage.write_bytes(f"{folder}/{name}", content.encode())
+    output = tmp_path / "out"
+    run(settings, f"{folder}/a.csv", output, table_bundle)
+    planned = read_plan(storage, str(output))
+    assert (planned.input, [file.name for file in planned.files]) == (f"{folder}/a.csv", ["a.csv"])
+    assert json.loads((output / "manifest.json").read_text())["input"] == f"{folder}/a.csv"
+    storage.write_bytes(f"{folder}/b.csv", b"age,city\n9,Rome\n")
+    assert run(settings, f"{folder}/a.csv", output, table_bundle).num_rows == 3
+    with pytest.raises(BatchError, match=rf"it differs in input\. Choose another folder, .* input {folder}/a\.csv,"):
+        plan(settings, f"{folder}/b.csv", output, table_bundle)
+    storage.delete(f"{folder}/photo.jpg")
+    with pytest.raises(BatchError, match=r"it differs in input\. "):
+        plan(settings, folder, output, table_bundle)
+
+
+def test_a_link_to_a_file_is_known_by_its_own_name(settings, table_bundle, tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "8a7f").write_text(PEOPLE)
+    (tmp_path / "people.csv").symlink_to(tmp_path / "store" / "8a7f")
+    run(settings, tmp_path / "people.csv", tmp_path / "out", table_bundle)
+    assert read_plan(ObjectStorage(settings), str(tmp_path / "out")).input == str(tmp_path / "people.csv")
+    assert read_output(tmp_path / "out")["file"].to_pylist() == ["people.csv"] * 3
 
 
 def test_input_and_output_may_not_lie_in_each_other(settings, table_bundle, image_bundle, images, tmp_path):

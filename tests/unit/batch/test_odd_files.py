@@ -1,5 +1,6 @@
 """Files that are not as one would like them: what they hold is answered, and what cannot be told is said."""
 
+import io
 import json
 import threading
 import weakref
@@ -76,6 +77,33 @@ def test_a_row_that_is_no_row_moves_no_answer_to_another_row(settings, table_bun
     ((row, told),) = read_errors(tmp_path / "out").items()
     assert row == 1
     assert reason in told
+
+
+def test_a_line_of_json_that_holds_a_key_twice_is_its_rows_error(settings, table_bundle, tmp_path):
+    lines = [
+        '{"age": 1, "city": "Oslo"}',
+        '{"age": 2, "city": "Oslo", "age": 3}',
+        '{"age": 3, "note": "\\"age\\": 1", "more": {"age": 4}}',
+        '{"age": 4, "more": [{"a": 1, "a": 1}]}',
+        '{"age": 5, "city": "Rome"}',
+    ]
+    (tmp_path / "people.jsonl").write_text("\n".join(lines))
+    run(settings, tmp_path / "people.jsonl", tmp_path / "out", table_bundle, max_unreadable=0.5)
+    assert [row for row, _ in answered_rows(tmp_path / "out")] == [0, 2, 4]
+    assert read_errors(tmp_path / "out") == {
+        1: "it holds the key 'age' twice in one object; accepted: once",
+        3: "it holds the key 'a' twice in one object; accepted: once",
+    }
+    with pytest.raises(BatchError, match=r"people\.jsonl, row 1: it holds the key 'age' twice"):
+        run(settings, tmp_path / "people.jsonl", tmp_path / "other", table_bundle)
+
+
+@pytest.mark.parametrize("depth", [1015, 5000])
+def test_a_line_of_json_that_is_nested_without_end_costs_no_other_row(settings, table_bundle, tmp_path, depth):
+    deep = '{"age": 7, "note": "\\"", "more": ' + "[" * depth + "]" * depth + "}"
+    (tmp_path / "people.jsonl").write_text('{"age": 1}\n' + deep + '\n{"age": 3}\n')
+    run(settings, tmp_path / "people.jsonl", tmp_path / "out", table_bundle, max_unreadable=0.5)
+    assert {0, 2} <= {row for row, _ in answered_rows(tmp_path / "out")}
 
 
 def test_two_rows_with_a_stray_quote_each_are_two_rows(settings, table_bundle, tmp_path):
@@ -175,6 +203,35 @@ def test_images_of_many_sizes_go_to_an_engine_that_resizes_them_as_they_would_al
     np.testing.assert_allclose(together["probability"].to_numpy(), alone["probability"].to_numpy(), atol=1e-5)
 
 
+ODD_NAMES = [
+    "a b.jpg",
+    "x#y.jpg",
+    "q?r.png",
+    "100%.jpg",
+    "%41.png",
+    "'q\"+&.png",
+    "sub dir/ünï.webp",
+    "日本.JPG",
+    "back\\slash.jpg",
+]
+
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_a_file_is_answered_under_its_name_whatever_signs_it_holds(minio, image_bundle, tmp_path, place):
+    settings = minio.settings(SLIPWAY_HOME=str(tmp_path / "home"))
+    storage = ObjectStorage(settings)
+    source = str(tmp_path / "in #1? é") if place == "disk" else f"s3://{minio.make_bucket()}/in #1? é"
+    for name in ODD_NAMES:
+        content = io.BytesIO()
+        Image.new("RGB", (8, 8), "red").save(content, {"png": "png", "webp": "webp"}.get(name.rpartition(".")[2], "jpeg"))
+        storage.write_bytes(f"{source}/{name}", content.getvalue())
+    run(settings, source, tmp_path / "out #?", image_bundle)
+    assert read_output(tmp_path / "out #?")["file"].to_pylist() == sorted(ODD_NAMES)
+    for number, name in enumerate(ODD_NAMES):
+        run(settings, f"{source}/{name}", tmp_path / f"{number}", image_bundle)
+        assert read_output(tmp_path / f"{number}")["file"].to_pylist() == [name.rpartition("/")[2]]
+
+
 def write_empty_images(settings, tmp_path, count):
     for number in range(count):
         (tmp_path / f"{number:03d}.png").write_bytes(b"%d" % number)
@@ -199,6 +256,16 @@ def test_huge_images_after_small_ones_are_not_all_held_at_once(settings, tmp_pat
     groups = list_places(read_images(storage, folder, files, decode))
     assert sorted(groups) == list(range(400))
     assert most <= 4 + 8 + 4 + 4  # 64 MiB decoded ahead, one a thread, 64 MiB that wait, and as many that go
+
+
+def test_images_larger_than_all_that_is_decoded_ahead_come_one_after_the_other(settings, tmp_path):
+    storage, folder, files = write_empty_images(settings, tmp_path, 6)
+    found = read_images(storage, folder, files, lambda _: np.zeros((65 * MIB, 1, 1), np.uint8))
+    reader = threading.Thread(target=lambda: places.extend(list_places(found)), daemon=True)
+    places = []
+    reader.start()
+    reader.join(60)
+    assert places == [0, 1, 2, 3, 4, 5]
 
 
 def list_places(found):

@@ -71,6 +71,20 @@ def test_a_row_is_asked_by_its_columns_and_what_is_left_out_is_missing(table):
     ]
 
 
+def test_an_integer_is_sent_to_its_last_digit(answering):
+    url, bodies = answering(
+        {
+            "inputs": [{"name": "id", "datatype": "INT64", "shape": [-1]}],
+            "parameters": {"task": "tabular-classification", "class_names": ["stays", "leaves"]},
+            "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [1, 2], "data": [0.25, 0.75]}],
+        }
+    )
+    predict_row(url, "churn", {"id": "9007199254740993"})
+    assert b"[9007199254740993]" in bodies[0]
+    with pytest.raises(RequestError, match=r"Column 'id' is '7\.5'; accepted: an integer"):
+        predict_row(url, "churn", {"id": "7.5"})
+
+
 @pytest.mark.parametrize(
     ("row", "told"),
     [({"agee": "4"}, "no column 'agee'. Did you mean 'age'"), ({"age": "old"}, "accepted: a number"), ({"age": "inf"}, "number")],
