@@ -4,37 +4,45 @@ EXIF orientation is applied, transparency is laid over white, palettes and CMYK 
 scaled down by a half, a quarter or an eighth while they are decoded, never below the side that the caller names.
 """
 
+import io
 import os
-import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile
+from PIL import Image, UnidentifiedImageError
 
+from slipway.data.exif import ORIENTATION, check_exif
 from slipway.data.images import Pixels
+from slipway.data.jpeg import check_head, check_scans
+from slipway.data.png import check_chunks
 from slipway.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 _MAX_THREADS = 8
 _WINDOW_PER_THREAD = 4
-_MAX_JPEG_SCANS = 100
-"""Encoders write about ten. Each may cost no more than 12 bytes, and is decoded over the whole image."""
-_MAX_JPEG_SEGMENTS = 10_000
-"""Before the first scan. Cameras write up to some hundred; Pillow takes two microseconds for each."""
-_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
-_JPEG_FILL = 0xFF
-_NO_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))
-"""Second bytes of the markers that nothing follows."""
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
-"""All that end entropy-coded data and have a length, and the end of the image."""
 _STRIP_PIXELS = 2**18
 """Rows are converted so many pixels at a time: a converted copy of a whole image takes up to 8 bytes a pixel."""
+_JPEG_MAGIC, _PNG_MAGIC = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_MAGIC_BYTES = 12
+_HEX_EXIF = "Raw profile type exif"
+"""A PNG's text of this name: three lines of head, then hexadecimal digits."""
+_HEX_HEAD_LINES = 3
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By Exif's orientation."""
 _ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 _WIDE_GREY_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -50,18 +58,13 @@ def decode_image(file: Path | BinaryIO, min_side: int | None = None, max_pixels:
         max_pixels: a larger image is refused before it is decoded; None leaves that to Pillow's own, wider limit.
 
     Raises:
-        DataError: it is no such image, is damaged, or is a JPEG of more than 100 scans.
+        DataError: it is no such image, is damaged, or `check_file` refuses it.
     """
     try:
-        with Image.open(file, formats=FORMATS) as image:
-            if max_pixels is not None and image.width * image.height > max_pixels:
-                raise DataError(f"it has {image.width} x {image.height} pixels; accepted: at most {max_pixels} in all")
-            if isinstance(image, JpegImageFile):
-                _check_file_scans(image)
-            if min_side is not None:
-                image.draft(None, (min_side, min_side))
-            ImageOps.exif_transpose(image, in_place=True)
-            return _to_pixels(image)
+        with file.open("rb") if isinstance(file, Path) else nullcontext(file) as stream:
+            content = _read_file(stream)
+        check_file(content)
+        return _to_pixels(_open_upright(content, min_side, max_pixels))
     except DataError:
         raise
     except UnidentifiedImageError:
@@ -73,21 +76,24 @@ def decode_image(file: Path | BinaryIO, min_side: int | None = None, max_pixels:
         raise DataError(f"it is damaged ({type(error).__name__}: {error})") from None
 
 
-def check_scans(content: bytes) -> None:
-    """Refuse a JPEG that would be decoded over and over.
+def has_image_magic(content: bytes) -> bool:
+    """Whether it begins as a JPEG, PNG or WebP file does."""
+    return content.startswith((_JPEG_MAGIC, _PNG_MAGIC)) or (content.startswith(b"RIFF") and content[8:12] == b"WEBP")
+
+
+def check_file(content: bytes) -> int:
+    """Refuse a file that would be read or decoded on and on, before it is; how many parts Pillow reads one by one.
 
     Raises:
-        DataError: it has more than 100 scans.
+        DataError: there is far more to read in it than pixels.
     """
-    if content.count(_JPEG_SCAN) <= _MAX_JPEG_SCANS:
-        return
-    # Thumbnails within the file, and videos that phones append to it, hold the same two bytes and do not count.
-    num_scans = place = 0
-    while (found := _JPEG_MARKER.search(content, place)) and found[0] != _JPEG_END:
-        num_scans += found[0] == _JPEG_SCAN
-        if num_scans > _MAX_JPEG_SCANS:
-            raise DataError(f"it has over {_MAX_JPEG_SCANS} scans; accepted: at most {_MAX_JPEG_SCANS}")
-        place = found.end() + int.from_bytes(content[found.end() : found.end() + 2])
+    if content.startswith(_JPEG_MAGIC):
+        check_scans(content)
+        return check_head(content)
+    if content.startswith(_PNG_MAGIC):
+        return check_chunks(content)
+    # libwebp passes over a WebP's chunks in a quarter of a microsecond each.
+    return 1
 
 
 def decode_files(paths: Sequence[Path], min_side: int | None) -> Iterator[Decoded]:
@@ -115,32 +121,27 @@ def _try_decode(path: Path, min_side: int | None) -> Decoded:
         return None, str(error)
 
 
-def check_segments(content: bytes) -> None:
-    """Refuse a JPEG whose head would be read on and on.
-
-    Raises:
-        DataError: it has more than 10,000 segments before its first scan.
-    """
-    place = 2
-    for _ in range(_MAX_JPEG_SEGMENTS):
-        marker = content[place : place + 2]
-        if len(marker) < 2 or marker[0] != _JPEG_FILL or marker in (_JPEG_SCAN, _JPEG_END):  # noqa: PLR2004  # two bytes
-            return
-        if marker[1] == _JPEG_FILL:
-            place += 1
-        elif marker[1] in _NO_LENGTH:
-            place += 2
-        else:
-            place += 2 + max(int.from_bytes(content[place + 2 : place + 4]), 2)
-    raise DataError(f"its head has over {_MAX_JPEG_SEGMENTS} segments; accepted: at most {_MAX_JPEG_SEGMENTS}")
+def _read_file(file: BinaryIO) -> bytes:
+    file.seek(0)
+    if not has_image_magic(file.read(_MAGIC_BYTES)):
+        raise DataError("it is not a JPEG, PNG or WebP image")
+    file.seek(0)
+    return file.read()
 
 
-def _check_file_scans(image: JpegImageFile) -> None:
-    if image.fp is not None:
-        place = image.fp.tell()
-        image.fp.seek(0)
-        check_scans(image.fp.read())
-        image.fp.seek(place)
+def _open_upright(content: bytes, min_side: int | None, max_pixels: int | None) -> Image.Image:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        if max_pixels is not None and image.width * image.height > max_pixels:
+            raise DataError(f"it has {image.width} x {image.height} pixels; accepted: at most {max_pixels} in all")
+        if min_side is not None:
+            image.draft(None, (min_side, min_side))
+        image.load()
+        # ImageOps.exif_transpose would also read all of the Exif data, to write them anew.
+        if "exif" not in image.info and _HEX_EXIF in image.info:
+            image.info["exif"] = bytes.fromhex("".join(image.info[_HEX_EXIF].split("\n", _HEX_HEAD_LINES)[_HEX_HEAD_LINES:]))
+        check_exif(image.info.get("exif", b""))
+        turn = _TURNS.get(image.getexif().get(ORIENTATION, 1))
+        return image if turn is None else image.transpose(turn)
 
 
 def _to_pixels(image: Image.Image) -> Pixels:

@@ -6,24 +6,18 @@ import textwrap
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
-from slipway.data.decoding import check_scans, decode_image
+from slipway.data.decoding import decode_image
 from slipway.errors import DataError
 
 ORIENTATION = 0x0112
-SCAN, SCANS_ACCEPTED = b"\xff\xda", 100
 
 
 def encode(image, file_format="PNG", **options):
     stream = io.BytesIO()
     image.save(stream, file_format, **options)
     return stream.getvalue()
-
-
-def repeat_last_scan(num_scans):
-    content = encode(Image.effect_noise((40, 30), 50).convert("RGB"), "JPEG", progressive=True)
-    last = content[content.rindex(SCAN) : -2]
-    return content[:-2] + last * (num_scans - content.count(SCAN)) + content[-2:]
 
 
 def convert_at_once(content):
@@ -61,22 +55,49 @@ def test_an_image_of_many_rows_gets_the_pixels_that_it_would_get_at_once(mode, o
     np.testing.assert_array_equal(decode_image(io.BytesIO(content)), convert_at_once(content))
 
 
-def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded(tmp_path):
-    few, many = repeat_last_scan(SCANS_ACCEPTED), repeat_last_scan(SCANS_ACCEPTED + 1)
-    assert decode_image(io.BytesIO(few)).shape == (30, 40, 3)
-    with pytest.raises(DataError, match="it has over 100 scans; accepted: at most 100"):
-        decode_image(io.BytesIO(many))
-    (tmp_path / "many.jpg").write_bytes(many)
-    with pytest.raises(DataError, match="it has over 100 scans"):
-        decode_image(tmp_path / "many.jpg")
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("file_format", "options"), [("JPEG", {}), ("PNG", {}), ("WEBP", {"lossless": True})])
+def test_an_image_is_turned_as_pillow_turns_it(file_format, options, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    content = encode(Image.effect_noise((40, 30), 50).convert("RGB"), file_format, exif=exif, **options)
+    np.testing.assert_array_equal(decode_image(io.BytesIO(content)), convert_at_once(content))
 
 
-def test_what_only_looks_like_scans_is_not_counted():
-    plain = encode(Image.new("RGB", (4, 4)), "JPEG")
-    comment = b"\xff\xfe" + (2 + 2 * 200).to_bytes(2) + SCAN * 200
-    for content in (plain + SCAN * 200, plain[:2] + comment + plain[2:]):
-        check_scans(content)
-        assert decode_image(io.BytesIO(content)).shape == (4, 4, 3)
+def write_exif_as_text(exif):
+    digits = exif.hex()
+    info = PngInfo()
+    info.add_text("Raw profile type exif", f"\nexif\n{len(exif):8}\n{digits[:72]}\n{digits[72:]}\n", zip=True)
+    return io.BytesIO(encode(Image.new("RGB", (4, 3)), pnginfo=info))
+
+
+def test_a_png_may_have_its_exif_as_text():
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    assert decode_image(write_exif_as_text(exif.tobytes())).shape == (4, 3, 3)
+    with pytest.raises(DataError, match="its Exif has over 256 entries"):
+        decode_image(write_exif_as_text(b"Exif\0\0II*\0\x08\0\0\0" + (300).to_bytes(2, "little") + bytes(3600)))
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+def test_exif_that_goes_on_and_on_is_refused(file_format):
+    entries = b"".join(tag.to_bytes(2, "little") + b"\x07\0\4\0\0\0abcd" for tag in range(0x9000, 0x9000 + 300))
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + (300).to_bytes(2, "little") + entries
+    with pytest.raises(DataError, match="its Exif has over 256 entries and values; accepted: at most 256"):
+        decode_image(io.BytesIO(encode(Image.new("RGB", (4, 3)), file_format, exif=exif)))
+
+
+def test_a_file_that_is_no_image_is_not_read_to_its_end(tmp_path):
+    class Stream(io.BytesIO):
+        def read(self, size=-1):
+            assert size > 0
+            return super().read(size)
+
+    with pytest.raises(DataError, match="it is not a JPEG, PNG or WebP image"):
+        decode_image(Stream(b"ftypisom" * 100))
+    (tmp_path / "film.jpg").write_bytes(b"ftypisom" * 100)
+    with pytest.raises(DataError, match="it is not a JPEG, PNG or WebP image"):
+        decode_image(tmp_path / "film.jpg")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import io
 import subprocess
 import sys
 import textwrap
+import zlib
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from PIL import Image
 
 from slipway.data.decoding import decode_image
 from slipway.data.images import Pixels
-from slipway.errors import RequestError
+from slipway.errors import DataError, RequestError
 from slipway.export.signature import Signature, TensorSpec
-from slipway.serving.wire.images import MAX_SIZES, MEDIA_TYPES, ImageReader, require_image_spec, stack_images
+from slipway.serving.wire.image_heads import read_plain_head
+from slipway.serving.wire.images import MAX_FILES, MAX_SIZES, MEDIA_TYPES, ImageReader, require_image_spec, stack_images
 
 
 def signature(*shape: int | None) -> Signature:
@@ -22,6 +24,7 @@ def signature(*shape: int | None) -> Signature:
 
 
 COLOR = signature(None, None, None, 3)
+EMPTY_CHUNK = b"\0\0\0\0abCd" + zlib.crc32(b"abCd").to_bytes(4)
 
 
 def encode(image: Image.Image, media_type: str = "image/png", **options: object) -> bytes:
@@ -91,12 +94,58 @@ def test_a_jpeg_whose_head_goes_on_and_on_is_refused_before_it_is_read(segment):
         ImageReader(spec).read(b"\xff\xd8" + segment * 20_000, "The image")
 
 
+def test_a_jpeg_with_thousands_of_comments_is_read():
+    plain = encode(picture(), "image/jpeg")
+    np.testing.assert_array_equal(read(plain[:2] + b"\xff\xfe\0\2" * 5000 + plain[2:], COLOR), read(plain, COLOR))
+
+
 def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded():
     content = encode(Image.effect_noise((40, 30), 50).convert("RGB"), "image/jpeg", progressive=True)
     last = content[content.rindex(b"\xff\xda") : -2]
     bomb = content[:-2] + last * 10_000 + content[-2:]
-    with pytest.raises(RequestError, match="The image cannot be read: it has over 100 scans; accepted: at most 100"):
+    with pytest.raises(
+        RequestError, match="The image cannot be read: its scans have over 32 components in all; accepted: at most 32"
+    ):
         read(bomb, COLOR)
+
+
+def test_a_png_of_endless_chunks_is_refused_before_it_is_read():
+    plain = encode(picture())
+    with pytest.raises(RequestError, match="The image cannot be read: it has over 10234 chunks; accepted: at most 10000"):
+        read(plain[:33] + EMPTY_CHUNK * 20_000 + plain[33:], COLOR)
+
+
+@pytest.mark.parametrize("is_progressive", [True, False])
+def test_scans_are_counted_where_libjpeg_takes_more_than_one(is_progressive):
+    plain = bytearray(encode(picture(), "image/jpeg", progressive=is_progressive))
+    start = plain.index(b"\xff\xda")
+    if not is_progressive:
+        plain[start + 4] = 1  # components of the first scan
+    assert read_plain_head(bytes(plain)) == (3, 2, True)
+    with pytest.raises(DataError, match="its scans have over 32 components in all"):
+        read_plain_head(bytes(plain[:-2] + plain[start:-2] * 33))
+
+
+@pytest.mark.parametrize("media_type", ["image/jpeg", "image/png"])
+def test_the_images_of_a_request_share_one_bound_of_parts(media_type):
+    plain = encode(picture(), media_type)
+    place, part = (33, EMPTY_CHUNK) if media_type == "image/png" else (2, b"\xff\xe5\0\2")
+    body = plain[:place] + part * 3000 + plain[place:]
+    reader = ImageReader(COLOR.inputs[0])
+    for _ in range(3):
+        reader.read(body, "The image")
+    with pytest.raises(
+        RequestError, match="with the images before it, it has too many segments or chunks; accepted: 256 in each"
+    ):
+        reader.read(body, "The image")
+
+
+def test_a_request_has_a_bounded_number_of_image_files():
+    reader, body = ImageReader(COLOR.inputs[0]), encode(picture())
+    for _ in range(MAX_FILES):
+        reader.read(body, "The image")
+    with pytest.raises(RequestError, match="The request has over 1024 image files; accepted: at most 1024"):
+        reader.read(body, "The image")
 
 
 def test_two_large_images_are_decoded_one_after_the_other(tmp_path):
