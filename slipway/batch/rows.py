@@ -84,7 +84,7 @@ def _read_object(row: bytes, names: Sequence[str]) -> Mapping[str, Any] | str:
     except RecursionError:
         return "it is nested too deeply"
     if repeated is not None:
-        return f"it holds the key {repeated[:60]!r} twice in one object; accepted: once"
+        return f"it holds {repeated} twice in one object; accepted: once"
     if not isinstance(record, dict):
         return "it is not a JSON object with a value for each column"
     return f"it names no column of the model; accepted: {', '.join(names)}" if record.keys().isdisjoint(names) else record

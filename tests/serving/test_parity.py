@@ -1,5 +1,6 @@
 """What is judged is what is served: over HTTP, a test split gets the answers and the figures that evaluation got."""
 
+import base64
 import json
 import math
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import numpy as np
 import pytest
@@ -19,17 +21,20 @@ from slipway.data.preprocess import build_dataset
 from slipway.engines.choice import open_engine
 from slipway.evaluation.measurement import SPLIT, Evaluation, evaluate_bundle
 from slipway.export.bundle import Bundle, read_bundle
+from slipway.serving.grpc.messages import ModelInferRequest, ModelInferResponse
 from slipway.settings import load_process_group
 from slipway.tasks.registry import load_task
 from slipway.training.job import TrainingJob
 from slipway.training.run import run_job
 from tests.serving.digits import to_png
+from tests.serving.grpc_calls import call
 from tests.serving.predictor import Predictor
 
 TOLERANCE = 1e-5
 SOURCES = ("digits", "wine", "iris", "mixed table")
 """Images, and tables of numbers and of both numbers and categories."""
 _DATATYPES = {"uint8": "UINT8", "float32": "FP32", "string": "BYTES"}
+_CONTENTS = {"UINT8": "uint_contents", "FP32": "fp32_contents", "BYTES": "bytes_contents"}
 _MIXED_ROWS = 200
 
 
@@ -69,7 +74,7 @@ def case(request, start_for_module, tmp_path_factory) -> Case:
         bundle=bundle,
         dataset=dataset,
         evaluation=evaluate_bundle(bundle, dataset),
-        predictor=start_for_module(bundle.root),
+        predictor=start_for_module(bundle.root, "--grpc-port", "0"),
     )
 
 
@@ -101,6 +106,29 @@ def test_v2_binary_gets_evaluations_answers_and_the_gates_metric(case):
     assert_alike(case, np.frombuffer(answer.content[size:], dtype="<f4").reshape(output["shape"]))
 
 
+@pytest.mark.parametrize("raw", [True, False])
+def test_grpc_gets_evaluations_answers_and_the_gates_metric(case, raw):
+    request = ModelInferRequest(model_name=case.predictor.name)
+    for name, array in case.inputs.items():
+        tensor = request.inputs.add(**_describe(name, array))
+        if raw:
+            request.raw_input_contents.append(_to_bytes(array))
+        else:
+            values = [text.encode() for text in array] if array.dtype == object else array.ravel().tolist()
+            getattr(tensor.contents, _CONTENTS[tensor.datatype]).extend(values)
+    with grpc.insecure_channel(f"127.0.0.1:{case.predictor.grpc_port}") as channel:
+        answer = call(channel, "ModelInfer", request, ModelInferResponse)
+    values = np.frombuffer(answer.raw_output_contents[0], "<f4") if raw else np.array(answer.outputs[0].contents.fp32_contents)
+    assert_alike(case, values.reshape(tuple(answer.outputs[0].shape)))
+
+
+def test_v1_gets_evaluations_answers_and_the_gates_metric(case):
+    inputs = {name: _to_data(array) if array.ndim == 1 else array.tolist() for name, array in case.inputs.items()}
+    rows = [dict(zip(inputs, values, strict=True)) for values in zip(*inputs.values(), strict=True)]
+    for content in ({"instances": rows}, {"inputs": inputs}):
+        assert_alike(case, _predict(case, json=content))
+
+
 def test_one_sample_at_a_time_gets_evaluations_answers(case):
     rows = range(min(50, case.dataset.num_rows(SPLIT)))
     with httpx.Client(timeout=60) as client:
@@ -124,6 +152,13 @@ def test_an_image_file_gets_evaluations_answers_and_the_gates_metric(case):
     assert_alike(case, np.array(given))
 
 
+@pytest.mark.parametrize("case", ["digits"], indirect=True)
+def test_image_files_in_a_form_or_in_base64_get_evaluations_answers_and_the_gates_metric(case):
+    files = [to_png(image) for image in case.inputs["image"]]
+    assert_alike(case, _predict(case, files=[("image", ("digit.png", file, "image/png")) for file in files]))
+    assert_alike(case, _predict(case, json={"instances": [{"b64": base64.b64encode(file).decode()} for file in files]}))
+
+
 def test_every_engine_that_takes_the_bundle_gets_evaluations_answers_in_fp32(case):
     takes_strings = any(spec.dtype == "string" for spec in case.bundle.info.signature.inputs)
     for engine in ("onnxruntime",) if takes_strings else ("onnxruntime", "openvino"):
@@ -143,6 +178,14 @@ def assert_alike(case: Case, given: np.ndarray) -> None:
     metrics = task.compute_metrics({"probabilities": given.astype(np.float32)}, case.evaluation.targets, info.class_names)
     name = task.primary_metric.name
     assert metrics[name] == case.evaluation.metrics[name]
+
+
+def _predict(case: Case, **body: Any) -> np.ndarray:
+    """The probabilities that V1 answers with."""
+    answer = httpx.post(f"{case.predictor.url}/v1/models/{case.predictor.name}:predict", timeout=60, **body)
+    assert answer.status_code == 200, answer.text
+    names = case.bundle.info.class_names
+    return np.array([[one["probabilities"][name] for name in names] for one in answer.json()["predictions"]])
 
 
 def _describe(name: str, array: np.ndarray) -> dict[str, Any]:

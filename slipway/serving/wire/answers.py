@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from slipway.engines.engine import Arrays
 from slipway.errors import RequestError
 from slipway.export.signature import Signature, TensorSpec
-from slipway.serving.wire.tensors import show
+from slipway.serving.wire.wording import show
 
 _PROBABILITIES_RANK = 2
 _SHOWN_NAMES = 20

@@ -1,10 +1,8 @@
-"""A form with files (multipart/form-data): each file is an image, in order."""
+"""A form with files (multipart/form-data, RFC 7578): each file is an image, in order."""
 
-import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 
 from slipway.errors import RequestError
 from slipway.export.signature import Signature
@@ -13,14 +11,15 @@ from slipway.serving.wire.request import InferRequest
 
 MAX_FILES = 1024
 _MAX_BOUNDARY_CHARACTERS = 200
+_MAX_HEAD_BYTES = 2048
+"""Of one part's headers, which are some 200, or more with a long name."""
+_END = b"\r\n"
 
-logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # it warns of each damaged form; its sender is told
 
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Part:
-    headers: dict[bytes, bytes] = field(default_factory=dict)
-    chunks: list[bytes] = field(default_factory=list)
+    headers: dict[bytes, bytes]
+    content: bytes
 
 
 def parse_images(body: bytes, content_type: str, signature: Signature, *, min_side: int | None = None) -> InferRequest:
@@ -45,49 +44,39 @@ def _read_files(body: bytes, content_type: str) -> list[tuple[str, bytes]]:
         if b"filename" not in options and not part.headers.get(b"content-type", b"").startswith(b"image/"):
             raise RequestError(f"The form's field {name!r} is no file; accepted: JPEG, PNG or WebP files.")
         file_name = options.get(b"filename", b"").decode(errors="replace")[:60]
-        files.append((f"{place + 1} of the form ({file_name or name})", b"".join(part.chunks)))
+        files.append((f"{place + 1} of the form ({file_name or name})", part.content))
     return files
 
 
 def _split(body: bytes, content_type: str) -> list[_Part]:
+    """What stands between the boundaries (RFC 2046, 5.1.1); what stands before the first and behind the last is passed over."""
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
     if not 0 < len(boundary) <= _MAX_BOUNDARY_CHARACTERS:
         raise RequestError("The Content-Type names no boundary; accepted: multipart/form-data; boundary=...")
-    parts: list[_Part] = []
-    name, value = bytearray(), bytearray()
-    ended = False
-
-    def begin_part() -> None:
-        if len(parts) == MAX_FILES:
-            raise RequestError(f"The form has too many files; accepted: at most {MAX_FILES}.")
-        parts.append(_Part())
-
-    def end_header() -> None:
-        parts[-1].headers[bytes(name).lower()] = bytes(value)
-        name.clear()
-        value.clear()
-
-    def end_form() -> None:
-        nonlocal ended
-        ended = True
-
-    parser = MultipartParser(
-        boundary,
-        {
-            "on_part_begin": begin_part,
-            "on_header_field": lambda data, start, end: name.extend(data[start:end]),
-            "on_header_value": lambda data, start, end: value.extend(data[start:end]),
-            "on_header_end": end_header,
-            "on_part_data": lambda data, start, end: parts[-1].chunks.append(data[start:end]),
-            "on_end": end_form,
-        },
-    )
-    try:
-        parser.write(body)
-        parser.finalize()
-    except MultipartParseError as error:
-        raise RequestError(f"The body is not multipart/form-data ({error}).") from None
-    if not ended:
+    _, *pieces = (_END + body).split(_END + b"--" + boundary, MAX_FILES + 1)
+    if not pieces:
+        raise RequestError("The body is not multipart/form-data: it does not hold the boundary that the Content-Type names.")
+    num_parts = next((place for place, piece in enumerate(pieces) if piece.startswith(b"--")), None)
+    if num_parts is None and len(pieces) > MAX_FILES:
+        raise RequestError(f"The form has too many files; accepted: at most {MAX_FILES}.")
+    if num_parts is None:
         raise RequestError("The form breaks off before its last boundary; accepted: all of it.")
-    return parts
+    return [_read_part(piece, f"Part {place + 1} of the form") for place, piece in enumerate(pieces[:num_parts])]
+
+
+def _read_part(piece: bytes, where: str) -> _Part:
+    """A part from what stands behind its boundary."""
+    place = piece.find(_END * 2, 0, _MAX_HEAD_BYTES)
+    if place < 0:
+        raise RequestError(f"{where} has no empty line behind its headers; accepted: one within {_MAX_HEAD_BYTES} bytes.")
+    padding, *lines = piece[:place].split(_END)
+    if padding.strip(b" \t"):
+        raise RequestError(f"{where} begins with a line that is longer than the boundary; accepted: one that no file holds.")
+    headers = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon:
+            raise RequestError(f"{where} has a header without a colon; accepted: NAME: VALUE.")
+        headers[name.lower()] = value.strip()
+    return _Part(headers, piece[place + 2 * len(_END) :])

@@ -8,12 +8,19 @@ from numpy.typing import NDArray
 
 from slipway.engines.engine import Arrays
 from slipway.errors import RequestError
-from slipway.export.signature import Signature, TensorSpec
+from slipway.export.signature import DType, Signature, TensorSpec
 from slipway.serving.wire.answers import suggest
-from slipway.serving.wire.tensors import may_be_missing, show, to_array
+from slipway.serving.wire.tensors import MAX_SAMPLES, may_be_missing, to_array
+from slipway.serving.wire.wording import show
 
 _NAMED_ROWS = 1000
 """Rows among which the one is looked for that is at fault."""
+_WANTED: dict[DType, str] = {
+    "string": "a string",
+    "float32": "a number that FP32 can hold (up to 3.4e+38)",
+    "int64": "an integer",
+    "uint8": "an integer from 0 to 255",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +60,7 @@ def read_columns(columns: Mapping[str, Any], signature: Signature, policy: RowPo
     """One list of values a column; a column that is left out is missing in every row.
 
     Raises:
-        RequestError: a column is unknown, no list, of another length, or holds a value of another type.
+        RequestError: a column is unknown, no list, too long, of another length, or holds a value of another type.
     """
     specs = {spec.name: spec for spec in signature.inputs}
     check_columns(columns, specs, policy, where)
@@ -61,8 +68,9 @@ def read_columns(columns: Mapping[str, Any], signature: Signature, policy: RowPo
     if not known:
         raise RequestError(f"{where} names no column of the model; accepted: {', '.join(specs)}.")
     for name, values in known.items():
-        if not isinstance(values, list) or not values:
-            raise RequestError(f"{where}.{name} is {show(values)}; accepted: a list with a value for each row, 1 or more.")
+        if not isinstance(values, list) or not 1 <= len(values) <= MAX_SAMPLES:
+            accepted = f"a list with a value for each of 1 to {MAX_SAMPLES} rows"
+            raise RequestError(f"{where}.{name} is {show(values)}; accepted: {accepted}.")
     lengths = {name: len(values) for name, values in known.items()}
     if len(set(lengths.values())) != 1:
         told = ", ".join(f"{name}: {length}" for name, length in lengths.items())
@@ -111,9 +119,7 @@ def _read_column(values: list[Any], spec: TensorSpec, where: str) -> NDArray[Any
 
 def _check_value(value: Any, spec: TensorSpec, where: str) -> None:
     missing = ", or null for missing" if may_be_missing(spec) else ""
-    wanted = {"string": "a string", "float32": "a finite number", "int64": "an integer", "uint8": "an integer from 0 to 255"}[
-        spec.dtype
-    ]
+    wanted = _WANTED[spec.dtype]
     try:
         if isinstance(value, (list, dict)):
             raise RequestError(where)

@@ -3,6 +3,7 @@
 import math
 import struct
 from itertools import chain
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,16 @@ from numpy.typing import NDArray
 from slipway.engines.engine import Arrays
 from slipway.errors import RequestError
 from slipway.export.signature import DType, Signature, TensorSpec, show_shape
+from slipway.serving.wire.wording import show
 
 DATATYPES: dict[DType, str] = {"uint8": "UINT8", "float32": "FP32", "int64": "INT64", "string": "BYTES"}
 MAX_SAMPLES = 65_536
 """In one request."""
 _INTEGER_RANGES: dict[DType, tuple[int, int]] = {"uint8": (0, 255), "int64": (-(2**63), 2**63 - 1)}
+_NUMBERS: dict[DType, set[type]] = {"uint8": {int}, "float32": {int, float}, "int64": {int}}
 _COLUMN_RANK = 2
 _MAX_RANK = 8
 _FAST_TYPES: dict[str, type[np.generic]] = {"uint8": np.uint8, "float32": np.float64}
-_SHOWN_CHARACTERS = 60
 
 
 def parse_shape(value: object, spec: TensorSpec, where: str) -> tuple[int, ...]:
@@ -53,7 +55,11 @@ def to_array(data: list[Any], spec: TensorSpec, shape: tuple[int, ...], where: s
         RequestError: it is ragged, of another size, or holds a value that the type does not have.
     """
     fast = fast_array(data, spec.dtype)
-    loose = loose_array(data, spec, where) if fast is None else fast
+    return shape_array(loose_array(data, spec, where) if fast is None else fast, spec, shape, where)
+
+
+def shape_array(loose: NDArray[Any], spec: TensorSpec, shape: tuple[int, ...], where: str) -> NDArray[Any]:
+    """Values that are flat or nested like `shape`, as the array that `spec` wants; raises as `to_array` does."""
     if loose.ndim > 1 and loose.shape != shape:
         raise RequestError(f"{where} is nested as {list(loose.shape)}; its shape says {list(shape)}.")
     if loose.size != math.prod(shape):
@@ -65,9 +71,10 @@ def loose_array(data: object, spec: TensorSpec, where: str) -> NDArray[Any]:
     """Nested lists as an array of whatever type they have.
 
     Raises:
-        RequestError: they are ragged or nested too deeply, or hold strings where `spec` wants numbers.
+        RequestError: they are ragged or nested too deeply, or hold a value that JSON writes in another way than `spec` wants.
     """
-    if spec.dtype != "string" and _holds_text(data):  # NumPy would give each value the room of the longest string
+    # NumPy would give each value the room of the longest string, and take true among numbers for 1.
+    if spec.dtype != "string" and _holds_others(data, _NUMBERS[spec.dtype] | ({NoneType} if may_be_missing(spec) else set())):
         raise _not_of_type(spec, where)
     try:
         return np.asarray(data, dtype=object if spec.dtype == "string" else None)
@@ -108,16 +115,6 @@ def may_be_missing(spec: TensorSpec) -> bool:
     return spec.dtype in ("float32", "string") and len(spec.shape) <= _COLUMN_RANK
 
 
-def show(value: object) -> str:
-    """A value in a message: not all of a large one."""
-    text = (
-        repr(value)
-        if not isinstance(value, (list, dict)) or len(value) <= _SHOWN_CHARACTERS
-        else f"{type(value).__name__} of {len(value)}"
-    )
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
-
-
 def fast_array(data: list[Any], dtype: DType) -> NDArray[Any] | None:
     """Lists of numbers, flat or nested, as an array: the quick way for what is nearly always sent.
 
@@ -136,7 +133,7 @@ def fast_array(data: list[Any], dtype: DType) -> NDArray[Any] | None:
         return None
     return (
         None
-        if any(type(values[place]) is bool for place in np.flatnonzero((array == 0) | (array == 1)))
+        if bool in set(map(type, map(values.__getitem__, np.flatnonzero((array == 0) | (array == 1)).data)))
         else array.reshape(shape)
     )
 
@@ -157,14 +154,14 @@ def _flatten(data: list[Any]) -> tuple[list[Any], tuple[int, ...]] | None:
 
 
 def _convert_strings(loose: NDArray[Any], where: str) -> NDArray[Any]:
-    if not all(value is None or isinstance(value, str) for value in loose.flat):
+    if not _find_types(loose) <= {str, NoneType}:
         raise RequestError(f"{where} holds a value that is not a string; accepted: strings, and null for missing.")
     return np.where(_is_missing(loose), "", loose).astype(object)
 
 
 def _convert_floats(loose: NDArray[Any], spec: TensorSpec, where: str) -> NDArray[np.float32]:
     if loose.dtype.kind == "O":
-        if not all(value is None or type(value) in (int, float) for value in loose.flat):
+        if not _find_types(loose) <= {int, float, NoneType}:
             raise _not_of_type(spec, where)
         missing = _is_missing(loose)
     elif loose.dtype.kind in "iuf":
@@ -182,13 +179,15 @@ def _convert_floats(loose: NDArray[Any], spec: TensorSpec, where: str) -> NDArra
     return values
 
 
-def _holds_text(data: object) -> bool:
-    """Whether a string is among nested values, however deep."""
-    level = [data]
+def _holds_others(data: object, accepted: set[type]) -> bool:
+    """Whether a value of another type is among nested ones, however deep."""
+    level: list[Any] = [data]
     while level:
-        if any(isinstance(value, str) for value in level):
+        types = set(map(type, level))
+        if not types <= accepted | {list}:
             return True
-        level = list(chain.from_iterable(value for value in level if isinstance(value, list)))
+        lists = level if types == {list} else (value for value in level if type(value) is list)
+        level = list(chain.from_iterable(lists)) if list in types else []
     return False
 
 
@@ -200,5 +199,10 @@ def _not_of_type(spec: TensorSpec, where: str) -> RequestError:
     return RequestError(f"{where} holds a value that is not a number that FP32 can hold{missing}.")
 
 
+def _find_types(values: NDArray[Any]) -> set[type]:
+    return set(map(type, values.ravel().tolist()))
+
+
 def _is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
-    return np.array([value is None for value in values.flat], dtype=bool).reshape(values.shape)
+    missing: NDArray[np.bool_] = np.equal(values, np.array(None))
+    return missing

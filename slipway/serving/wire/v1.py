@@ -14,11 +14,12 @@ from slipway.engines.engine import Arrays
 from slipway.errors import RequestError
 from slipway.export.signature import Signature, TensorSpec, show_shape
 from slipway.serving.wire.answers import parse_top_k, to_predictions
-from slipway.serving.wire.images import ImageReader, find_image_spec, stack_images
+from slipway.serving.wire.images import ImageReader, check_num_sizes, find_image_spec, stack_images
 from slipway.serving.wire.json_body import parse_object, reading
 from slipway.serving.wire.request import InferRequest
 from slipway.serving.wire.rows import RowPolicy, read_columns, read_rows, takes_columns
-from slipway.serving.wire.tensors import MAX_SAMPLES, convert, fast_array, loose_array, show
+from slipway.serving.wire.tensors import MAX_SAMPLES, convert, fast_array, loose_array
+from slipway.serving.wire.wording import show
 
 _ACCEPTED = '{"instances": [...]} or {"inputs": {...}}'
 _REFUSE_UNKNOWN = RowPolicy()
@@ -122,7 +123,7 @@ def _gather(values: dict[str, list[Any]], signature: Signature, where: str) -> I
 
 def _to_samples(values: list[Any], spec: TensorSpec, where: str) -> NDArray[Any]:
     """Samples that all have the shape of `spec`."""
-    loose = loose_array(values, spec, where)
+    loose = _read_array(values, spec, where)
     wanted = spec.shape[1:]
     if loose.ndim == 1 and all(size == 1 for size in wanted):
         loose = loose.reshape((len(values), *([1] * len(wanted))))
@@ -134,19 +135,38 @@ def _to_samples(values: list[Any], spec: TensorSpec, where: str) -> NDArray[Any]
 
 def _parse_images(samples: list[Any], spec: TensorSpec, min_side: int | None, where: str) -> InferRequest:
     values = [sample[spec.name] if isinstance(sample, dict) and sample.keys() == {spec.name} else sample for sample in samples]
-    if all(isinstance(value, list) for value in values):
-        together = _stack_equal(values, spec)
-        if together is not None:
-            return InferRequest(parts=({spec.name: together},))
+    if len(values) > 1 and all(isinstance(value, list) for value in values):
+        request = _stack_by_size(values, spec)
+        if request is not None:
+            return request
     reader = ImageReader(spec, min_side=min_side)
     return stack_images([_parse_one(value, spec, reader, f"{where}[{place}]") for place, value in enumerate(values)], spec)
+
+
+def _stack_by_size(values: list[Any], spec: TensorSpec) -> InferRequest | None:
+    """Nested lists of pixels, those of one size at once; None where something is wrong with one of them.
+
+    Raises:
+        RequestError: they have too many different sizes.
+    """
+    sizes: dict[tuple[int, int], list[int]] = {}
+    for place, value in enumerate(values):
+        size = len(value), len(value[0]) if value and isinstance(value[0], list) else 0
+        sizes.setdefault(size, []).append(place)
+    check_num_sizes(len(sizes))
+    parts = []
+    for places in sizes.values():
+        pixels = _stack_equal([values[place] for place in places], spec)
+        if pixels is None:
+            return None
+        parts.append({spec.name: pixels})
+    return InferRequest(parts=tuple(parts), places=tuple(map(tuple, sizes.values())))
 
 
 def _stack_equal(values: list[Any], spec: TensorSpec) -> NDArray[Any] | None:
     """Nested lists of equal size at once; None where they are not, or something is wrong with one of them."""
     try:
-        fast = fast_array(values, spec.dtype)
-        pixels = _add_channel(loose_array(values, spec, "") if fast is None else fast, spec, 1)
+        pixels = _add_channel(_read_array(values, spec, ""), spec, 1)
         return convert(pixels, spec, "") if spec.fits(pixels.shape) else None
     except (ValueError, OverflowError):  # RequestError is one
         return None
@@ -159,10 +179,15 @@ def _parse_one(value: Any, spec: TensorSpec, reader: ImageReader, where: str) ->
         raise RequestError(
             f'{where} is {show(value)}; accepted: {{"b64": "..."}} with a JPEG, PNG or WebP file, or nested lists of pixels.'
         )
-    pixels = _add_channel(loose_array(value, spec, where), spec, 0)
+    pixels = _add_channel(_read_array(value, spec, where), spec, 0)
     if not spec.fits((1, *pixels.shape)):
         raise RequestError(f"{where} is nested as {list(pixels.shape)}; accepted: {show_shape(spec.shape[1:])}.")
     return convert(pixels, spec, where)
+
+
+def _read_array(values: list[Any], spec: TensorSpec, where: str) -> NDArray[Any]:
+    fast = fast_array(values, spec.dtype)
+    return loose_array(values, spec, where) if fast is None else fast
 
 
 def _add_channel(pixels: NDArray[Any], spec: TensorSpec, num_leading: int) -> NDArray[Any]:

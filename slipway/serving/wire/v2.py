@@ -4,6 +4,7 @@ Tensors stand in the JSON, or, by the binary tensor data extension, behind it (`
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +19,9 @@ from slipway.serving.wire import answers, v2_binary
 from slipway.serving.wire.json_body import parse_object, reading
 from slipway.serving.wire.request import InferRequest, WantedOutput, all_outputs
 from slipway.serving.wire.rows import RowPolicy, takes_columns
-from slipway.serving.wire.tensors import DATATYPES, check_inputs, parse_shape, show, to_array
+from slipway.serving.wire.small_numbers import cut_lists
+from slipway.serving.wire.tensors import DATATYPES, check_inputs, parse_shape, shape_array, to_array
+from slipway.serving.wire.wording import show
 
 _REFUSE_UNKNOWN = RowPolicy()
 _ACCEPTED = 'a V2 infer request, {"inputs": [...]}'
@@ -50,22 +53,41 @@ def parse_request(
         RequestError: it is not what `signature` accepts; the message names the field and what is accepted.
     """
     header, tail = v2_binary.split_body(body, json_size)
-    with reading(header):
-        content = parse_object(header, _ACCEPTED)
+    text, lists = cut_lists(bytes(header))
+    model = _Model(signature, policy, top_k)
+    if lists:
+        try:
+            return _parse(text, _Body(tail, lists), model, on_id)
+        except RequestError:  # the whole of it gets the sentence that says what is wrong
+            header, tail = v2_binary.split_body(body, json_size)
+    return _parse(header, _Body(tail, {}), model, on_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What the model takes, and how it is asked."""
+
+    signature: Signature
+    policy: RowPolicy
+    top_k: int
+
+
+def _parse(text: "bytes | memoryview", values: "_Body", model: _Model, on_id: Callable[[str], None]) -> InferRequest:
+    with reading(text):
+        content = parse_object(text, _ACCEPTED)
         request_id = content.get("id")
         if request_id is not None and not isinstance(request_id, str):
             raise RequestError(f"id is {show(request_id)}; accepted: a string.")
         if request_id is not None:
             on_id(request_id)
         parameters = parse_parameters(content, "parameters")
-        inputs = parse_inputs(content.get("inputs"), signature, _Body(tail), policy)
-        tail.check_end()
+        inputs = parse_inputs(content.get("inputs"), model.signature, values, model.policy)
+        values.check_end()
+        binary = parse_flag(parameters, "binary_data_output", "parameters")
         return InferRequest(
             id=request_id,
             parts=(inputs,),
-            outputs=parse_outputs(
-                content.get("outputs"), signature, binary=parse_flag(parameters, "binary_data_output", "parameters"), top_k=top_k
-            ),
+            outputs=parse_outputs(content.get("outputs"), model.signature, binary=binary, top_k=model.top_k),
             timeout_seconds=parse_timeout(parameters),
         )
 
@@ -149,10 +171,11 @@ class Values(Protocol):
 
 
 class _Body:
-    """Values in the JSON, or behind it."""
+    """Values in the JSON, cut out of it, or behind it."""
 
-    def __init__(self, tail: v2_binary.Tail) -> None:
+    def __init__(self, tail: v2_binary.Tail, lists: Mapping[str, NDArray[Any]]) -> None:
         self._tail = tail
+        self._lists = lists
 
     def read(self, _position: int, entry: dict[str, Any], spec: TensorSpec, shape: tuple[int, ...], where: str) -> NDArray[Any]:
         size = parse_parameters(entry, f"{where}.parameters").get("binary_data_size")
@@ -161,12 +184,18 @@ class _Body:
             if data is not None:
                 raise RequestError(f"{where} has both data and parameters.binary_data_size; accepted: one of the two.")
             return self._tail.take(size, spec, shape, where)
+        if isinstance(data, str) and data in self._lists:
+            return shape_array(self._lists[data], spec, shape, f"{where}.data")
         if not isinstance(data, list):
             raise RequestError(f"{where}.data is {show(data)}; accepted: a list of values, flat or nested.")
         return to_array(data, spec, shape, f"{where}.data")
 
     def skip(self, _position: int, entry: dict[str, Any], where: str) -> None:
         self._tail.skip(parse_parameters(entry, f"{where}.parameters").get("binary_data_size", 0), where)
+
+    def check_end(self) -> None:
+        """Raise RequestError where more stands behind the JSON."""
+        self._tail.check_end()
 
 
 def parse_inputs(entries: object, signature: Signature, values: Values, policy: RowPolicy) -> dict[str, NDArray[Any]]:

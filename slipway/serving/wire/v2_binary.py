@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from slipway.errors import RequestError
 from slipway.export.signature import TensorSpec
-from slipway.serving.wire.tensors import check_floats, show
+from slipway.serving.wire.tensors import check_floats
+from slipway.serving.wire.wording import show
 
 _LENGTH = struct.Struct("<I")
 _DTYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype("<u1"), "float32": np.dtype("<f4"), "int64": np.dtype("<i8")}
@@ -97,9 +98,11 @@ def to_bytes(array: NDArray[Any]) -> bytes:
 
 
 def _read_strings(data: memoryview, count: int, where: str) -> list[str]:
-    strings = []
+    strings: list[str] = []
     position = 0
-    while position < len(data):
+    for _ in range(count):
+        if position == len(data):
+            raise RequestError(f"{where} has {len(strings)} strings; its shape takes {count}.")
         end = position + _LENGTH.size
         if end > len(data):
             raise RequestError(f"{where} breaks off in a string's length; accepted: 4 bytes before each string.")
@@ -111,6 +114,6 @@ def _read_strings(data: memoryview, count: int, where: str) -> list[str]:
             strings.append(str(data[end:position], "utf-8"))
         except UnicodeDecodeError:
             raise RequestError(f"{where} holds a string that is not UTF-8.") from None
-    if len(strings) != count:
-        raise RequestError(f"{where} has {len(strings)} strings; its shape takes {count}.")
+    if position < len(data):
+        raise RequestError(f"{where} has {len(data) - position} bytes more than the strings that its shape takes.")
     return strings

@@ -51,9 +51,12 @@ def test_rows_are_named_columns_and_what_is_left_out_is_missing():
     ("content", "told"),
     [
         ({"instances": [{"rooms": 1}, {"agee": 3, "rooms": 1}]}, r"instances\[1\] names the column 'agee'.*is 'age' meant"),
-        ({"instances": [{"rooms": 1}, {"rooms": 1, "age": "old"}]}, r"instances\[1\].age is 'old'; accepted: a finite number"),
+        (
+            {"instances": [{"rooms": 1}, {"rooms": 1, "age": "old"}]},
+            r"instances\[1\].age is 'old'; accepted: a number that FP32 can hold \(up to 3\.4e\+38\), or null",
+        ),
         ({"instances": [{"rooms": 1.5}]}, r"instances\[0\].rooms is 1.5; accepted: an integer\."),
-        ({"instances": [{"rooms": True}]}, r"instances\[0\].rooms is True"),
+        ({"instances": [{"rooms": True}]}, r"instances\[0\].rooms is true"),
         ({"instances": [{"rooms": 1, "town": ["Ulm"]}]}, r"instances\[0\].town is \['Ulm'\]; accepted: a string"),
         ({"instances": [{"rooms": 1, "age": 1e39}]}, r"instances\[0\].age is 1e\+39"),
         ({"instances": [{"age": 1}]}, r"instances\[0\] lacks rooms"),
@@ -67,6 +70,11 @@ def test_rows_are_named_columns_and_what_is_left_out_is_missing():
         ({"inputs": {}}, "inputs names no column of the model; accepted: "),
         ({"inputs": {"age": [1], "rooms": [1, 2]}}, r"different lengths \(age: 1, rooms: 2\)"),
         ({"inputs": {"rooms": 3}}, r"inputs.rooms is 3; accepted: a list"),
+        (
+            {"inputs": {"rooms": [0] * 65537}},
+            "inputs.rooms is list of 65537; accepted: a list with a value for each of 1 to 65536 rows",
+        ),
+        ({"inputs": {"rooms": []}}, r"inputs.rooms is \[\]; accepted: a list with a value for each of 1 to 65536 rows"),
         ({"inputs": {"room": [3]}}, "names the column 'room'.*is 'rooms' meant"),
         ({"inputs": [1]}, "accepted: an object with a list for each of age, town, rooms"),
         ({"instances": [{"rooms": 1}], "top_k": 0}, "top_k is 0; accepted: a whole number of classes"),
@@ -103,6 +111,12 @@ def test_files_and_lists_of_different_sizes_are_parts_that_come_back_in_order():
     assert [part["image"].shape for part in request.parts] == [(2, 2, 3, 3), (1, 1, 1, 3)]
     firsts = [{"y": part["image"][:, 0, 0, 0]} for part in request.parts]
     assert merge_outputs(request, firsts)["y"].tolist() == [9, 1, 1]
+
+
+def test_lists_of_too_many_sizes_are_refused_before_their_pixels_are_read():
+    images = [[["no number"] * width] for width in range(1, 1026)]
+    with pytest.raises(RequestError, match="1025 different sizes; accepted: at most 1024"):
+        parse({"instances": images}, COLOR)
 
 
 @pytest.mark.parametrize(
