@@ -34,6 +34,8 @@ NUM_PROBE_PLACES = 4
 """The same for probes' messages."""
 NUM_CALLS = 64
 NUM_PROBES = 32
+NUM_SILENT = 200
+"""Probes that would hold up others for 50 s, if each had its second one after the other."""
 WAIT_SECONDS = 20
 OTHER, THIRD = "127.0.0.2", "127.0.0.3"
 """Further clients' addresses."""
@@ -115,9 +117,9 @@ def test_messages_of_probes_which_need_no_token_keep_nobody_out_and_are_bounded_
         raw.send_until(lambda: all(call.has_ended for call in raw.calls), keep_back=1)
 
 
-def test_silent_probes_keep_no_probe_out(patient):
+def test_very_many_silent_probes_keep_no_probe_of_their_own_client_out(patient):
     with RawCalls(patient.grpc_port) as raw:
-        for _ in range(NUM_PROBES):
+        for _ in range(NUM_SILENT):
             raw.open(CHECK, MESSAGE_BYTES)
         raw.send_for(0.5, keep_back=MESSAGE_BYTES + 5)
         assert check(patient) == 1

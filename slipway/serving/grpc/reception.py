@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from time import monotonic
 from weakref import WeakValueDictionary
 
 from slipway.errors import DeadlineError, RequestError
@@ -15,12 +16,20 @@ class Reception:
     Whether a call sends anything is not seen before its message is there: a silent one has its place until its time is over.
     """
 
-    def __init__(self, num_places: int, *, message_seconds: float, call_seconds: float) -> None:
-        """A message has `message_seconds` to arrive; with the wait for a place, `call_seconds` where the client states none."""
+    def __init__(
+        self, num_places: int, *, message_seconds: float, call_seconds: float, late_seconds: float | None = None
+    ) -> None:
+        """A message has `message_seconds` to arrive; with the wait for a place, `call_seconds` where the client states none.
+
+        With `late_seconds`, for messages that are sent whole with their calls, the wait for a place counts: one that waited for
+        `message_seconds` has been there all the time, or is not coming, and has only so long to be taken in. Then many silent
+        calls hold up the others little longer than a few do.
+        """
         self._places = asyncio.Semaphore(num_places)
         self._num_each = max(1, num_places // 2)
         self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._message_seconds = message_seconds
+        self._late_seconds = message_seconds if late_seconds is None else late_seconds
         self._call_seconds = call_seconds
 
     async def read(self, messages: AsyncIterator[bytes], *, client: str, seconds: float | None = None) -> bytes:
@@ -32,9 +41,12 @@ class Reception:
         """
         share = self._shares.setdefault(client, asyncio.Semaphore(self._num_each))
         wait = asyncio.timeout(self._call_seconds if seconds is None else seconds)
+        begun_at = monotonic()
         try:
-            async with wait, share, self._places, asyncio.timeout(self._message_seconds):
-                return await anext(messages)
+            async with wait, share, self._places:
+                waited_seconds = monotonic() - begun_at
+                async with asyncio.timeout(max(self._message_seconds - waited_seconds, self._late_seconds)):
+                    return await anext(messages)
         except StopAsyncIteration:
             raise RequestError("The call ended without a message; accepted: one.") from None
         except TimeoutError:

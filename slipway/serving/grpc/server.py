@@ -1,17 +1,15 @@
 """The gRPC server in the predictor's event loop: its port, its limits, TLS, its end."""
 
-from collections.abc import Sequence
-
 import grpc
 from grpc import aio
 
 from slipway.errors import ConfigError, DeployError
 from slipway.log import get_logger
-from slipway.serving.exchange import Observer
 from slipway.serving.grpc.reception import Reception
 from slipway.serving.grpc.service import InferenceService
 from slipway.serving.http.app_options import AppOptions
 from slipway.serving.inference.model import ModelSlot
+from slipway.serving.observe.observers import Observation
 from slipway.serving.process.access import Access
 from slipway.serving.process.changes import ChangingFiles
 from slipway.serving.process.options import ServerOptions
@@ -25,6 +23,8 @@ _MIN_PLACES = 16
 _NUM_FOR_PROBES = 8
 _PROBE_SECONDS = 1.0
 """For a probe's message, which comes whole in the window: who sends it sends it at once."""
+_LATE_PROBE_SECONDS = 0.1
+"""For one that has waited for its place for so long already: to be handed over, in a process that is busy."""
 _MAX_METADATA_BYTES = 16 * 1024
 _MIN_PING_MILLISECONDS = 10_000
 _log = get_logger(__name__)
@@ -34,19 +34,25 @@ class GrpcServer:
     """See `start` and `stop`. To be made on the event loop that it runs in."""
 
     def __init__(
-        self, options: ServerOptions, app_options: AppOptions, slot: ModelSlot, access: Access, observers: Sequence[Observer]
+        self, options: ServerOptions, app_options: AppOptions, slot: ModelSlot, access: Access, observation: Observation
     ) -> None:
         self.service = InferenceService(
             slot,
             app_options,
             access,
-            observers,
+            observation.observers,
+            observation.refusals,
             reception=Reception(
                 max(_MIN_PLACES, options.max_receiving_bytes // options.max_body_bytes),
                 message_seconds=options.body_seconds,
                 call_seconds=options.deadline_seconds,
             ),
-            probe_reception=Reception(_NUM_FOR_PROBES, message_seconds=_PROBE_SECONDS, call_seconds=options.deadline_seconds),
+            probe_reception=Reception(
+                _NUM_FOR_PROBES,
+                message_seconds=_PROBE_SECONDS,
+                call_seconds=options.deadline_seconds,
+                late_seconds=_LATE_PROBE_SECONDS,
+            ),
         )
         self._options = options
         self._server = aio.server(
@@ -97,8 +103,8 @@ class _Certificates:
     """The files of TLS, read again when they change."""
 
     def __init__(self, options: ServerOptions) -> None:
-        self._options = options
-        self._files = ChangingFiles(options.tls_key, options.tls_certificate, options.tls_client_ca)
+        self._paths = (options.tls_key, options.tls_certificate, options.tls_client_ca)
+        self._files = ChangingFiles(*self._paths)
         configuration = self._read_changed()
         if configuration is None:
             raise ConfigError("TLS cannot be set up for gRPC: the files of --tls-certificate and --tls-key cannot be read.")
@@ -111,7 +117,5 @@ class _Certificates:
         return self._files.read_again(self._read, failure="certificate_not_read")
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
-        options = self._options
-        paths = (options.tls_key, options.tls_certificate, options.tls_client_ca)
-        key, certificate, authorities = (None if path is None else path.read_bytes() for path in paths)
+        key, certificate, authorities = (None if path is None else path.read_bytes() for path in self._paths)
         return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=authorities)

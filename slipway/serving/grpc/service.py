@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from slipway.errors import NotServedError
 from slipway.serving.exchange import Exchange, Observer
 from slipway.serving.grpc import messages
+from slipway.serving.grpc.fields import check_num_fields
 from slipway.serving.grpc.reception import Reception
 from slipway.serving.grpc.wire import GrpcRequest, decode, read_request, write_response
 from slipway.serving.http.app_options import AppOptions
 from slipway.serving.http.failures import describe_failure
-from slipway.serving.http.messages import choose_request_id
 from slipway.serving.http.refusal import Refusal
+from slipway.serving.http.request_id import choose_request_id
 from slipway.serving.inference.model import LoadedModel, ModelSlot
+from slipway.serving.observe.refusals import Refusals
 from slipway.serving.process.access import Access, client_of
 from slipway.serving.wire.metadata import describe_model, describe_server
 from slipway.serving.wire.rows import check_categories
@@ -67,6 +69,7 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
         options: AppOptions,
         access: Access,
         observers: Sequence[Observer],
+        refusals: Refusals,
         *,
         reception: Reception,
         probe_reception: Reception,
@@ -76,6 +79,7 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
         self._options = options
         self._access = access
         self._observers = tuple(observers)
+        self._refusals = refusals
         methods: dict[str, tuple[Method, str, Reception | None]] = {  # None: its message says nothing, and is not read
             f"/{INFERENCE}/ServerLive": (self._report_live, _PROBE, None),
             f"/{INFERENCE}/ServerReady": (self._report_ready, _PROBE, None),
@@ -105,6 +109,8 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
         context: Context,
     ) -> bytes:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        metadata["x-request-id"] = request_id = choose_request_id(metadata.get("x-request-id"))
+        context.set_trailing_metadata((("x-request-id", request_id),))
         address = _find_address(context.peer())
         refusal = self._access.find_refusal(
             path,
@@ -112,7 +118,9 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
             address=address,
             has_certificate=bool(context.peer_identities()),
         )
-        if refusal is None:
+        if refusal is not None:
+            self._refusals.observe(refusal.status, request_id=request_id, address=address)
+        else:
             try:
                 body = b""
                 if reception is not None:
@@ -121,10 +129,10 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
             except _Failed as failed:
                 refusal = failed.refusal
             except Exception as error:  # noqa: BLE001  # whatever it is, there is an answer to it, without a stack trace
-                refusal = describe_failure(error, name)
+                refusal = describe_failure(error, name, request_id)
         trailing = [(key.decode(), value.decode()) for key, value in refusal.headers]
         code = _CODES.get(HTTPStatus(refusal.status), grpc.StatusCode.INTERNAL)
-        context.set_trailing_metadata((*(context.trailing_metadata() or ()), *trailing))
+        context.set_trailing_metadata((*context.trailing_metadata(), *trailing))
         context.set_code(code)
         context.set_details(refusal.sentence[:_MAX_SENTENCE])
         return b""
@@ -160,13 +168,13 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
     async def _infer(self, body: bytes, context: Context, metadata: Mapping[str, str]) -> bytes:
         model = self._slot.current
         exchange = Exchange(
-            request_id=choose_request_id(metadata.get("x-request-id")),
+            request_id=metadata["x-request-id"],
             wire="grpc",
             received_at=perf_counter(),
             traceparent=metadata.get("traceparent", ""),
             status=HTTPStatus.OK,
         )
-        _limit(exchange, context, self._options.default_deadline_seconds)
+        exchange.begin_deadline(self._options.default_deadline_seconds, context.time_remaining())
         inputs: Mapping[str, NDArray[Any]] | None = None
         outputs: Mapping[str, NDArray[Any]] | None = None
         if self._options.begin_trace is not None:
@@ -191,7 +199,7 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
             exchange.status = _CLIENT_CLOSED
             raise
         except Exception as error:  # noqa: BLE001  # see `_answer`
-            refusal = describe_failure(error, f"{INFERENCE}/ModelInfer")
+            refusal = describe_failure(error, f"{INFERENCE}/ModelInfer", exchange.request_id)
             exchange.status = refusal.status
             raise _Failed(refusal) from None
         finally:
@@ -203,6 +211,7 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
 
 def _read(model: LoadedModel, options: AppOptions, exchange: Exchange, body: bytes) -> GrpcRequest:
     """On a thread of the slot's."""
+    check_num_fields(body)
     message = decode(messages.ModelInferRequest, body)
     exchange.request_id = choose_request_id(message.id, exchange.request_id)
     model.check_name(message.model_name, message.model_version or None)
@@ -216,14 +225,6 @@ def _read(model: LoadedModel, options: AppOptions, exchange: Exchange, body: byt
 def _write(message: Any) -> bytes:
     body: bytes = message.SerializeToString()
     return body
-
-
-def _limit(exchange: Exchange, context: Context, default_seconds: float | None) -> None:
-    if default_seconds is not None:
-        exchange.deadline = exchange.received_at + default_seconds
-    seconds = context.time_remaining()
-    if seconds is not None:
-        exchange.limit_to(seconds)
 
 
 def _find_address(peer: str) -> str:

@@ -23,6 +23,8 @@ _CONTENTS: dict[DType, str] = {
     "float32": "fp32_contents",
     "string": "bytes_contents",
 }
+_MAX_RANK = 64
+"""Of a shape with more sizes than any tensor of a model has, the first of them are looked at."""
 _LOOSE_DTYPES: dict[DType, Any] = {"uint8": np.uint32, "int64": np.int64, "float32": np.float32}
 
 
@@ -65,7 +67,7 @@ def read_request(message: Any, signature: Signature, policy: RowPolicy) -> GrpcR
         raise RequestError(
             f"raw_input_contents has {len(raw)} entries; accepted: one for each of the {len(message.inputs)} inputs."
         )
-    entries = [{"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)} for tensor in message.inputs]
+    entries = [{"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape[:_MAX_RANK]} for tensor in message.inputs]
     inputs = v2.parse_inputs(entries, signature, _Contents(message, raw), policy)
     outputs = [{"name": output.name, "parameters": _read_parameters(output)} for output in message.outputs]
     parameters = _read_parameters(message)
