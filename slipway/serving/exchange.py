@@ -63,6 +63,13 @@ class Exchange:
     trace: TracePlace | None = None
     """None where nothing is traced."""
 
+    def begin_deadline(self, default_seconds: float | None, stated_seconds: float | None) -> None:
+        """Take in that the client waits for `stated_seconds`, as the request's head says, or else for what the server allows."""
+        if stated_seconds is not None:
+            self.limit_to(stated_seconds)
+        elif default_seconds is not None:
+            self.deadline = self.received_at + default_seconds
+
     def limit_to(self, seconds: float) -> None:
         """Take in that the client waits for so long. It may state that in several places: the shortest time counts."""
         deadline = self.received_at + seconds

@@ -5,6 +5,8 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import grpc
+import numpy as np
 import pytest
 
 from slipway.export.bundle import Bundle, read_bundle
@@ -42,6 +44,26 @@ def start_for_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start
 def predictor(start_for_module: StartPredictor, image_bundle: Bundle) -> Predictor:
     """A predictor of `image_bundle` with every option left alone."""
     return start_for_module(image_bundle.root)
+
+
+@pytest.fixture(scope="module")
+def grpc_predictor(start_for_module: StartPredictor, image_bundle: Bundle) -> Predictor:
+    """The same with gRPC, and messages of a megabyte at most."""
+    return start_for_module(image_bundle.root, "--grpc-port", "0", "--max-body-bytes", "1000000")
+
+
+@pytest.fixture(scope="module")
+def channel(grpc_predictor: Predictor) -> Iterator[grpc.Channel]:
+    """To `grpc_predictor`."""
+    with grpc.insecure_channel(f"127.0.0.1:{grpc_predictor.grpc_port}") as channel:
+        yield channel
+
+
+@pytest.fixture(scope="session")
+def example(image_bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
+    """An image, and its probabilities."""
+    golden = image_bundle.golden[1]
+    return golden.inputs["image"], golden.outputs["probabilities"]
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -93,8 +94,9 @@ class Client:
 
 
 def check_answer(answer: http.client.HTTPResponse, content: bytes, method: str, sent: object) -> None:
-    """No failure of the server's, and a sentence for every refusal."""
+    """No failure of the server's, an id for every request, and a sentence for every refusal."""
     assert answer.status < 500, (answer.status, content, sent)
+    assert re.fullmatch("[!-~]{1,128}", answer.getheader("x-request-id", "")), (answer.getheaders(), sent)
     if answer.status in _REFUSED and method != "HEAD":
         assert answer.getheader("content-type") == "application/json", (answer.status, content, sent)
         told = json.loads(content)["error"]
@@ -157,6 +159,7 @@ def fuzz_by_schema(
         schemathesis.checks.not_a_server_error,
         openapi_checks.status_code_conformance,
         openapi_checks.content_type_conformance,
+        openapi_checks.response_headers_conformance,
         openapi_checks.response_schema_conformance,
     ]
     for found in schema.get_all_operations():

@@ -203,7 +203,8 @@ _METHODS = st.sampled_from(("GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", 
 
 
 @st.composite
-def _mutated_bytes(draw: st.DrawFn, body: bytes) -> bytes:
+def mutated_bytes(draw: st.DrawFn, body: bytes) -> bytes:
+    """Bytes of it changed, left out or put in, in a few places."""
     content = bytearray(body)
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, max(len(content) - 1, 0)))
@@ -222,7 +223,7 @@ def _mutated_bytes(draw: st.DrawFn, body: bytes) -> bytes:
 
 
 @st.composite
-def _mutated_json(draw: st.DrawFn, body: bytes) -> bytes:
+def mutated_json(draw: st.DrawFn, body: bytes) -> bytes:
     """One value anywhere in it replaced, removed or given another name."""
     content = json.loads(body)
     node, key = content, draw(st.sampled_from(sorted(content)))
@@ -245,12 +246,12 @@ def mutated_requests(draw: st.DrawFn, valid: list[Sent]) -> Sent:
     sent = draw(st.sampled_from(valid))
     what = draw(st.integers(0, 5))
     if ("content-encoding", "gzip") in sent.headers and what <= 2:
-        return replace(sent, body=gzip.compress(draw(_mutated_json(gzip.decompress(sent.body)))))
+        return replace(sent, body=gzip.compress(draw(mutated_json(gzip.decompress(sent.body)))))
     if what <= 1 and sent.body[:1] == b"{":
-        body = draw(_mutated_json(sent.body)) if "inference-header" not in str(sent.headers) else draw(_mutated_bytes(sent.body))
+        body = draw(mutated_json(sent.body)) if "inference-header" not in str(sent.headers) else draw(mutated_bytes(sent.body))
         return replace(sent, body=body)
     if what <= 3:
-        return replace(sent, body=draw(_mutated_bytes(sent.body)))
+        return replace(sent, body=draw(mutated_bytes(sent.body)))
     if what == 4:
         added = tuple(draw(st.lists(_HEADERS, min_size=1, max_size=3)))
         kept = sent.headers if draw(st.booleans()) else tuple(pair for pair in sent.headers if pair[0] not in dict(added))
@@ -267,5 +268,5 @@ def raw_requests(valid: list[Sent]) -> st.SearchStrategy[RawSent]:
         + sent.body
         for sent in valid
     ]
-    data = st.sampled_from(heads).flatmap(_mutated_bytes) | st.binary(max_size=200)
+    data = st.sampled_from(heads).flatmap(mutated_bytes) | st.binary(max_size=200)
     return st.builds(RawSent, data=data, leaves=st.sampled_from((False, False, False, True)))

@@ -14,6 +14,8 @@ from pathlib import Path
 READY_SECONDS = 60
 END_SECONDS = 30
 MODEL_NAME = "model"
+PROBES = ("/v2/health/live", "/v2/health/ready", "/v2/models/model/ready", "/v2/models/model/versions/1/ready")
+"""Paths that need no token."""
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -52,6 +54,12 @@ class Predictor:
     def memory_bytes(self) -> int:
         """Resident now."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """Resident at most, so far."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
     @property
     def infer_url(self) -> str:

@@ -38,7 +38,7 @@ def test_answers_and_errors_can_be_read_by_pages_of_the_named_origin_alone(clien
     for path, status in (("/v2", 200), ("/v2/models/model/nowhere", 404), ("/v2/models/model/infer", 405)):
         answer = client.get(path, headers={**SHOP, **TOKEN})
         assert (answer.status_code, answer.headers[ALLOWED], answer.headers["vary"]) == (status, SHOP["origin"], "origin")
-        assert "x-request-id" in answer.headers["access-control-expose-headers"]
+        assert {"x-request-id", "traceparent"} <= set(answer.headers["access-control-expose-headers"].split(", "))
         answer = client.get(path, headers={**STRANGER, **TOKEN})
         assert (answer.status_code, answer.headers.get(ALLOWED), answer.headers["vary"]) == (status, None, "origin")
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -80,6 +81,31 @@ def test_sigterm_lets_the_readiness_fail_answers_what_comes_and_ends_with_0(star
     assert "Traceback" not in predictor.log
 
 
+def test_the_log_says_the_address_of_an_ipv6_host_as_it_is_asked(start: StartPredictor, image_bundle):
+    predictor = start(image_bundle.root, "--host", "::1")
+    url = f"http://[::1]:{predictor.port}/v2/models/model"
+    assert httpx.get(url).status_code == 200
+    assert f"url={url} " in predictor.log
+
+
+def test_who_has_connected_before_the_port_is_closed_is_answered(start: StartPredictor, image_bundle):
+    predictor = start(image_bundle.root)
+    predictor.process.send_signal(signal.SIGSTOP)  # so that all of it is there when it looks again
+    with ExitStack() as stack:
+        asking = [stack.enter_context(connect(predictor)) for _ in range(20)]
+        for connection in asking:
+            connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.3)
+        predictor.terminate()
+        predictor.process.send_signal(signal.SIGCONT)
+        for connection in asking:
+            answer = _read_all(connection)
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+            assert b"connection: close" in answer
+    assert predictor.wait() == 0
+    assert "Traceback" not in predictor.log
+
+
 def test_the_grace_is_kept_whatever_clients_do(start: StartPredictor, image_bundle):
     predictor = start(image_bundle.root, "--grace-seconds", "1", "--answer-seconds", "60", "--body-seconds", "60")
     body = make_body(64)
@@ -143,7 +169,7 @@ def test_a_signal_while_the_model_loads_ends_it_with_0(image_bundle, number):
     command = [sys.executable, "-m", "slipway.serving", "--bundle", str(image_bundle.root), "--name", "model", "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not _catches(process.pid, number):
+    while not _catches_sigterm(process.pid):  # and SIGINT, which it takes over before
         assert time.monotonic() < deadline
         time.sleep(0.001)
     process.send_signal(number)
@@ -326,8 +352,8 @@ def test_it_needs_no_home_no_writable_folder_and_no_name_for_its_user(start: Sta
     assert predictor.stop() == 0
 
 
-def _catches(pid: int, number: int) -> bool:
-    """Whether a process has a handler of its own for a signal that Python does not handle from its start."""
+def _catches_sigterm(pid: int) -> bool:
+    """Whether a process has a handler of its own; Python has none from its start, as it has for SIGINT."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

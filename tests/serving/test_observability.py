@@ -90,12 +90,18 @@ def test_what_is_turned_away_for_its_head_its_pace_or_want_of_room_is_counted_by
             connection.sendall(sent)
             assert b"error" in connection.recv(65536)
         assert read_metrics(predictor)["slipway_rejections_total", ("reason", reason)] == 1
-    begun = b"POST /v2/models/model/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{"
+    begun = b"POST /v2/models/model/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
     with ExitStack() as stack:
-        for _ in range(2):
-            stack.enter_context(socket.create_connection(("127.0.0.1", predictor.port), timeout=20)).sendall(begun)
+        address = ("127.0.0.1", predictor.port)
+        busy = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(2)]
+        for connection in busy:
+            connection.sendall(begun)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")  # its head is read: it does not rest
         assert httpx.get(f"{predictor.url}/v2/health/live").status_code == 200
         assert httpx.get(f"{predictor.url}/v2").status_code == 503
+        for connection in busy:
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(65536) == b""  # the server has seen it leave
     assert read_metrics(predictor)["slipway_rejections_total", ("reason", "overload")] == 1
 
 
@@ -196,7 +202,7 @@ def test_a_payload_log_that_cannot_be_written_fails_no_answer(start, image_bundl
     arguments = ("--payload-log", str(tmp_path / "file"), "--payload-share", "1", "--payload-flush-seconds", "0.01")
     predictor = start(image_bundle.root, *arguments)
     deadline = time.monotonic() + 20
-    while not read_metrics(predictor)["slipway_payload_log_dropped_total", ("reason", "write_failed")]:
+    while read_metrics(predictor)["slipway_payload_log_dropped_total", ("reason", "write_failed")] < 3:
         assert ask(predictor, image_bundle).status_code == 200
         assert time.monotonic() < deadline
     assert predictor.log.count("payload_rows_dropped") == 1

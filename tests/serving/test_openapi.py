@@ -40,6 +40,15 @@ def test_it_names_what_else_turns_clients_away(start: StartPredictor, image_bund
             assert ("404" in operation["responses"]) is ("/models/model" in path)
 
 
+def test_every_answer_in_it_names_its_request(start: StartPredictor, image_bundle):
+    environment = child_environment(SLIPWAY_SERVING_TOKEN=TOKEN)
+    guarded = start(image_bundle.root, "--requests-per-second", "1000", environment=environment)
+    for path, operations in read_document(guarded.url)["paths"].items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                assert response["headers"]["x-request-id"]["required"], (path, status)
+
+
 def test_it_has_the_metrics_where_they_are_offered(start: StartPredictor, image_bundle, predictor):
     offered = read_document(predictor.url)["paths"]["/metrics"]["get"]
     for accept in ("text/plain", "application/openmetrics-text"):

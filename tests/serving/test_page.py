@@ -145,3 +145,18 @@ def test_an_operation_can_be_tried(browser, table):
     operation.find_element(By.TAG_NAME, "button").click()
     wait_for(browser, lambda: "predictions" in operation.find_element(By.TAG_NAME, "pre").text)
     assert operation.find_element(By.TAG_NAME, "pre").text.startswith("200")
+
+
+def test_an_operation_shows_whether_it_is_open(browser, table):
+    open_page(browser, table.url)
+    operation = browser.find_element(By.CSS_SELECTOR, "#operations details")
+
+    def read_caret() -> list[str]:
+        caret = "getComputedStyle(arguments[0], '::after')"
+        read = f"const caret = {caret}; return [caret.width, caret.borderRightWidth, caret.transform]"
+        return browser.execute_script(read, operation.find_element(By.TAG_NAME, "summary"))
+
+    closed = read_caret()
+    assert closed[:2] == ["8px", "2px"]
+    operation.find_element(By.TAG_NAME, "summary").click()
+    assert read_caret()[2] != closed[2]

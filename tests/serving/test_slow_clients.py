@@ -5,9 +5,9 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import httpx
-import numpy as np
 import pytest
 
 from tests.serving.conftest import StartPredictor
@@ -189,11 +189,9 @@ def test_a_body_of_single_bytes_is_refused(connect):
     assert status_of(answer) == 408
 
 
-def test_a_client_that_reads_no_answer_is_let_go(strict, image_bundle):
-    image = np.zeros((1, 4, 4, 3), np.uint8)
-    tensor = {"name": "image", "datatype": "UINT8", "shape": [64, 4, 4, 3], "data": image.repeat(64, 0).ravel().tolist()}
-    body = json.dumps({"inputs": [tensor]}).encode()
-    request = f"{INFER}Content-Length: {len(body)}\r\n\r\n".encode() + body
+def test_a_client_that_asks_on_and_reads_no_answer_is_let_go_and_takes_little_memory(strict):
+    request = b"GET /docs HTTP/1.1\r\nHost: a\r\n\r\n"  # a large answer to little: what the kernel holds of it is soon full
+    before = strict.memory_bytes
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(0.5)
@@ -205,6 +203,7 @@ def test_a_client_that_reads_no_answer_is_let_go(strict, image_bundle):
                     connection.sendall(request)
                 except TimeoutError:
                     time.sleep(0.1)
+    assert strict.memory_bytes - before < 60e6
     assert httpx.get(f"{strict.url}/v2/health/live").status_code == 200
     assert "Traceback" not in strict.log
 
@@ -238,10 +237,8 @@ def test_what_was_asked_before_nonsense_is_still_answered(connect):
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"GET\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"NONSENSE / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET /\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET http://[::1 HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nNo colon here\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nBad Name: 1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nA: b\x00c\r\n\r\n",
@@ -356,18 +353,22 @@ def test_bodies_on_their_way_are_bounded_all_together(connect):
     assert status_of(read_all(again)) == 400
 
 
-def test_with_all_connections_busy_probes_are_answered_and_others_told_to_come_again(strict, connect):
-    busy = [connect() for _ in range(8)]
-    for connection in busy:
-        connection.sendall(f"{INFER}Content-Length: 100000\r\n\r\n".encode() + b"{" * 40000)
-    time.sleep(0.1)
-    assert httpx.get(f"{strict.url}/v2/health/ready").status_code == 200
-    assert httpx.get(f"{strict.url}/v2/models/model/ready").status_code == 200
-    answer = httpx.get(f"{strict.url}/v2/models/model")
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert "as many connections as it takes" in answer.json()["error"]
-    assert {status_of(read_all(connection)) for connection in busy} == {408}
-    assert httpx.get(f"{strict.url}/v2/models/model").status_code == 200
+def test_with_all_connections_busy_probes_are_answered_and_others_told_to_come_again(start: StartPredictor, image_bundle):
+    predictor = start(image_bundle.root, "--max-connections", "8", "--body-seconds", "60")
+    with ExitStack() as stack:
+        for _ in range(8):
+            address = ("127.0.0.1", predictor.port)
+            busy = stack.enter_context(socket.create_connection(address, timeout=PATIENCE_SECONDS))
+            busy.sendall(f"{INFER}Content-Length: 100000\r\nExpect: 100-continue\r\n\r\n".encode())
+            assert busy.recv(65536).startswith(b"HTTP/1.1 100 ")  # its head is read: it does not rest
+        assert httpx.get(f"{predictor.url}/v2/health/ready").status_code == 200
+        assert httpx.get(f"{predictor.url}/v2/models/model/ready").status_code == 200
+        answer = httpx.get(f"{predictor.url}/v2/models/model")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert "as many connections as it takes" in answer.json()["error"]
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while httpx.get(f"{predictor.url}/v2/models/model").status_code != 200:
+        assert time.monotonic() < deadline, "those that have left still count"
 
 
 def test_an_upgrade_is_not_taken_up_and_the_request_is_answered(connect):

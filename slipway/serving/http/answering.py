@@ -6,22 +6,27 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
+from slipway.data.decoding import has_image_magic
 from slipway.errors import RequestError
 from slipway.serving.exchange import MAX_DEADLINE_SECONDS, Exchange, Wire
 from slipway.serving.http.app_options import AppOptions
 from slipway.serving.http.disconnects import CancelOnDisconnect
-from slipway.serving.http.messages import HttpError, Receive, Request, Response, choose_request_id, unpack_gzip
+from slipway.serving.http.messages import HttpError, Receive, Request, Response, unpack_gzip
+from slipway.serving.http.request_id import choose_request_id
 from slipway.serving.inference.model import LoadedModel, ModelSlot
 from slipway.serving.wire import v1, v2
-from slipway.serving.wire.images import MEDIA_TYPES, ImageReader, has_image_magic, require_image_spec, stack_images
+from slipway.serving.wire.answers import suggest
+from slipway.serving.wire.images import MEDIA_TYPES, ImageReader, require_image_spec
 from slipway.serving.wire.request import InferRequest, SeveralParts, all_outputs, merge_outputs
 from slipway.serving.wire.rows import check_categories
 
 Outputs = dict[str, NDArray[Any]]
 Protocol = Literal["v1", "v2"]
 
+_ACCEPTED_TYPES = ("application/json", *MEDIA_TYPES, "multipart/form-data", "application/octet-stream")
 _JSON_TYPES = ("", "application/json", "application/x-www-form-urlencoded", "text/plain")
 _MAX_DIGITS = 9
 
@@ -44,7 +49,7 @@ class Answering:
             Disconnected: the client went away.
             OverloadedError, DeadlineError, PredictionError: see `ModelSlot.predict`.
         """
-        _limit(exchange, request, self._options.default_deadline_seconds)
+        exchange.begin_deadline(self._options.default_deadline_seconds, _parse_timeout(request.header(b"x-timeout-seconds")))
         parse, exchange.wire = self._choose_form(request, protocol, model, exchange)
         is_packed = request.is_packed
         body = await request.read_body(self._options.max_body_bytes)
@@ -87,10 +92,10 @@ class Answering:
         query = request.query(("top_k",))
         top_k = _parse_top_k(query.get("top_k"))
         json_size = request.count(b"inference-header-content-length")
-        is_json = media_type in _JSON_TYPES or (media_type.startswith("application/") and media_type.endswith("+json"))
-        parse_v2 = partial(v2.parse_request, signature=signature, policy=rows, top_k=top_k, on_id=partial(_take_id, exchange))
         if media_type in MEDIA_TYPES:
             return partial(_parse_image, model, top_k), "image"
+        is_json = media_type in _JSON_TYPES or (media_type.startswith("application/") and media_type.endswith("+json"))
+        parse_v2 = partial(v2.parse_request, signature=signature, policy=rows, top_k=top_k, on_id=partial(_take_id, exchange))
         if media_type == "multipart/form-data":
             return partial(_parse_form, model, top_k, request.header(b"content-type")), "image"
         if protocol == "v2" and json_size is not None and (is_json or media_type == "application/octet-stream"):
@@ -98,8 +103,8 @@ class Answering:
         if media_type == "application/octet-stream":
             return partial(_parse_image_by_magic, model, top_k), "image"
         if not is_json:
-            accepted = ", ".join(("application/json", *MEDIA_TYPES, "multipart/form-data"))
-            raise HttpError(415, f"Content-Type is {media_type[:60]!r}; accepted: {accepted}.")
+            told = f"Content-Type is {media_type[:60]!r}; accepted: {suggest(media_type, _ACCEPTED_TYPES)}."
+            raise HttpError(415, told, headers=((b"accept", ", ".join(_ACCEPTED_TYPES).encode()),))
         if protocol == "v2":
             return partial(_parse_json, parse_v2, media_type), "v2"
         min_side = model.info.image_min_side
@@ -144,7 +149,7 @@ def _parse_image(model: LoadedModel, top_k: int, body: bytes) -> InferRequest:
     signature = model.info.signature
     spec = require_image_spec(signature)
     image = ImageReader(spec, min_side=model.info.image_min_side).read(body, "The image")
-    return replace(stack_images([image], spec), outputs=all_outputs(signature, top_k=top_k), top_k=top_k)
+    return InferRequest(parts=({spec.name: image[np.newaxis]},), outputs=all_outputs(signature, top_k=top_k), top_k=top_k)
 
 
 def _parse_image_by_magic(model: LoadedModel, top_k: int, body: bytes) -> InferRequest:
@@ -187,12 +192,9 @@ def _parse_top_k(text: str | None) -> int:
     return int(text)
 
 
-def _limit(exchange: Exchange, request: Request, default_seconds: float | None) -> None:
-    if default_seconds is not None:
-        exchange.deadline = exchange.received_at + default_seconds
-    text = request.header(b"x-timeout-seconds")
+def _parse_timeout(text: str) -> float | None:
     if not text:
-        return
+        return None
     try:
         seconds = float(text) if "_" not in text else -1.0  # which Python alone takes
     except ValueError:
@@ -200,4 +202,4 @@ def _limit(exchange: Exchange, request: Request, default_seconds: float | None) 
     if not 0 < seconds <= MAX_DEADLINE_SECONDS:
         accepted = f"a number of seconds above 0, at most {MAX_DEADLINE_SECONDS}"
         raise HttpError(400, f"The header x-timeout-seconds is {text[:60]!r}; accepted: {accepted}.")
-    exchange.limit_to(seconds)
+    return seconds

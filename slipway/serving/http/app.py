@@ -12,18 +12,9 @@ from slipway.serving.exchange import Exchange, Observer
 from slipway.serving.http.answering import Answering, Protocol
 from slipway.serving.http.app_options import AppOptions
 from slipway.serving.http.failures import describe_failure
-from slipway.serving.http.messages import (
-    Disconnected,
-    HttpError,
-    Receive,
-    Request,
-    Response,
-    Scope,
-    Send,
-    choose_request_id,
-    json_response,
-)
-from slipway.serving.http.page import read_page
+from slipway.serving.http.messages import Disconnected, HttpError, Receive, Request, Response, Scope, Send, json_response
+from slipway.serving.http.page import accepts_page, read_page
+from slipway.serving.http.request_id import request_id_of
 from slipway.serving.http.routes import Operation, Route, find_route
 from slipway.serving.inference.model import LoadedModel, ModelSlot
 from slipway.serving.wire.metadata import describe_model, describe_server
@@ -72,7 +63,9 @@ class Application:
         except Disconnected:
             return
         except Exception as error:  # noqa: BLE001  # whatever it is, there is an answer to it, without a stack trace
-            response = _answer_error(error, scope["path"])
+            response = _answer_error(error, scope["path"], request_id_of(scope))
+        if observe is None:  # a prediction has said it already, and may have found another id in the body
+            response.headers.append((b"x-request-id", request_id_of(scope).encode()))
         await _send(send, response, with_body=scope["method"] != "HEAD", is_last=self._slot.draining)
         if observe is not None:
             observe(response.status)
@@ -84,7 +77,7 @@ class Application:
         model = self._slot.current
         protocol: Protocol = "v2" if route.operation == "infer" else "v1"
         exchange = Exchange(
-            request_id=choose_request_id(request.header(b"x-request-id")),
+            request_id=request.id,
             wire=protocol,
             received_at=received_at,
             traceparent=request.header(b"traceparent"),
@@ -108,7 +101,7 @@ class Application:
             observe(_CLOSED_REQUEST)
             raise
         except Exception as error:  # noqa: BLE001
-            response = _answer_error(error, request.path)
+            response = _answer_error(error, request.path, exchange.request_id)
         finally:
             self._slot.num_in_flight -= 1
         response.headers += [
@@ -121,6 +114,8 @@ class Application:
         return response, observe
 
     async def _read(self, request: Request, route: Route | None) -> Response:
+        if request.path == "*" and request.method == "OPTIONS":  # of the server as a whole
+            return Response(status=HTTPStatus.NO_CONTENT, headers=[(b"allow", b"GET, HEAD, POST, OPTIONS")])
         if route is None or not self._is_offered(route.operation):
             accepted = "the paths in /openapi.json, such as /v2/models" if self._options.docs else "/v2/models and others"
             raise HttpError(404, f"There is nothing at {request.path[:200]!r}; accepted: {accepted}.")
@@ -144,9 +139,12 @@ class Application:
 
     def _report_alive(self, request: Request, _route: Route) -> Response:
         """A person's browser gets the page instead."""
-        if self._options.docs and "text/html" in request.header(b"accept"):
+        if self._options.docs and accepts_page(request.header(b"accept")):
             return _show_page()
-        return json_response({"status": "alive"})
+        response = json_response({"status": "alive"})
+        if self._options.docs:
+            response.headers.append((b"vary", b"accept"))
+        return response
 
     async def _describe_interface(self) -> Response:
         from slipway.serving.http.openapi import write_document
@@ -210,8 +208,8 @@ def _write_timing(exchange: Exchange) -> bytes:
     return b"decode;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f" % (decode, queue, inference)
 
 
-def _answer_error(error: Exception, path: str) -> Response:
-    refusal = describe_failure(error, path)
+def _answer_error(error: Exception, path: str, request_id: str) -> Response:
+    refusal = describe_failure(error, path, request_id)
     return Response(status=refusal.status, body=refusal.body, headers=list(refusal.headers))
 
 

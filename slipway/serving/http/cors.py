@@ -5,9 +5,10 @@ from functools import partial
 from typing import Any
 
 from slipway.serving.http.messages import App, Headers, Receive, Scope, Send
+from slipway.serving.http.request_id import request_id_of
 
 _MAX_AGE_SECONDS = b"600"
-_EXPOSED = b"x-request-id, x-model-version, inference-header-content-length, retry-after, server-timing"
+_EXPOSED = b"x-request-id, x-model-version, inference-header-content-length, retry-after, server-timing, traceparent"
 
 
 class Cors:
@@ -42,6 +43,7 @@ class Cors:
                 (b"access-control-allow-methods", b"GET, HEAD, POST, OPTIONS"),
                 (b"access-control-allow-headers", asked.get(b"access-control-request-headers") or b"content-type"),
                 (b"access-control-max-age", _MAX_AGE_SECONDS),
+                (b"x-request-id", request_id_of(scope).encode()),
             ]
             if self._is_draining():
                 headers.append((b"connection", b"close"))

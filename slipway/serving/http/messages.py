@@ -1,7 +1,6 @@
 """HTTP over ASGI: a request with its limits, and an answer. Nothing here knows of models."""
 
 import re
-import secrets
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from slipway.errors import SlipwayError
+from slipway.serving.http.request_id import request_id_of
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -31,7 +31,6 @@ _SINGLE_HEADERS = frozenset(
     )
 )
 _INTEGER = re.compile(rb"[0-9]{1,18}\Z")
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
 _GZIP_WINDOW = 31
 _MAX_QUERY_FIELDS = 20
 
@@ -67,10 +66,11 @@ def json_response(content: object, *, status: int = 200) -> Response:
 class Request:
     """What came in: the head at once, the body when it is asked for."""
 
-    __slots__ = ("_receive", "headers", "method", "path", "query_string")
+    __slots__ = ("_receive", "headers", "id", "method", "path", "query_string")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         """Raise HttpError (400) where a header that decides how the rest is read stands twice with different values."""
+        self.id = request_id_of(scope)
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.query_string: bytes = scope.get("query_string", b"")
@@ -163,12 +163,10 @@ class Request:
         return bytes(chunks)
 
 
-def choose_request_id(*given: str | None) -> str:
-    """The first id of a client's that can stand in a header, else a new one."""
-    for request_id in given:
-        if request_id and _REQUEST_ID.match(request_id):
-            return request_id
-    return secrets.token_hex(8)
+def address_of(scope: Scope) -> str:
+    """The address that a request's client connects from; "" where it has none."""
+    client: tuple[str, int] | None = scope.get("client")
+    return client[0] if client else ""
 
 
 def _too_large(max_bytes: int) -> HttpError:

@@ -28,10 +28,15 @@ _ERRORS = _READ_ERRORS | {
     "503": "Too much waits for the model already; Retry-After says when to ask again.",
     "504": "The request's deadline passed.",
 }
-_ANSWER_HEADERS = {
-    "x-request-id": {"description": "The client's own, or a new one.", "schema": {"type": "string"}},
-    "x-model-version": {"description": "Of the model that answered.", "schema": {"type": "string"}},
+_REQUEST_ID: Schema = {"type": "string", "pattern": "^[!-~]{1,128}$"}
+_HEADERS = {
+    "x-request-id": {"description": "The client's own, or a new one.", "required": True, "schema": _REQUEST_ID},
 }
+"""Of every answer."""
+_ANSWER_HEADERS = {
+    "x-model-version": {"description": "Of the model that answered.", "required": True, "schema": {"type": "string"}},
+}
+"""Besides, of a prediction."""
 _OBJECT: Schema = {"type": "object"}
 
 
@@ -65,6 +70,8 @@ def write_document(model: LoadedModel, options: AppOptions) -> bytes:
     for path, operations in paths.items():
         for operation in operations.values():
             add_refusals(operation, path, model.name, options.guards)
+            for response in operation["responses"].values():
+                response["headers"] = _HEADERS | response.get("headers", {})
     document = {
         "openapi": "3.1.0",
         "info": {
@@ -154,7 +161,7 @@ _PARAMETERS = [
     {
         "name": "x-request-id",
         "in": "header",
-        "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+        "schema": _REQUEST_ID,
         "description": "Comes back in the answer.",
     },
     {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MAX_WAITING = 10_000
 _MAX_ID_CHARACTERS = 128
 _MAX_REFUSALS = 100
-"""Lines a second for those who may not ask: whoever tries tokens fills no disk."""
+"""Lines a second for those who are turned away: whoever tries tokens fills no disk."""
 _BAD_REQUEST = 400
 _MILLISECONDS = 1e3
 _log = get_logger(__name__)
@@ -69,8 +69,8 @@ class AccessLog:
             inference_ms=_to_ms(exchange.inference_seconds),
         )
 
-    def observe_refusal(self, status: int, address: str) -> None:
-        """Take in that a client was not allowed to ask, whatever for; called as `observe` is."""
+    def observe_refusal(self, status: int, *, request_id: str, address: str) -> None:
+        """Take in that a client was turned away, whatever it asked for; called as `observe` is."""
         now = time.monotonic()
         if now - self._refusals_since >= 1:
             self._refusals_since, self._num_refusals = now, 0
@@ -78,7 +78,7 @@ class AccessLog:
         if self._num_refusals > _MAX_REFUSALS:
             self.num_dropped += 1
         else:
-            self._put("request_refused", status=status, address=address)
+            self._put("request_refused", request_id=_clean(request_id), status=status, address=address)
 
     def close(self, timeout_seconds: float) -> bool:
         """Write what waits, for at most so long; whether all was written."""

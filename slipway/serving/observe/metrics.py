@@ -28,7 +28,7 @@ _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _REJECTIONS = {401: "access", 403: "access", 429: "rate", 503: "overload", 504: "deadline"}
-_REFUSALS = {**_REJECTIONS, 400: "not_http", 408: "slow", 431: "head"}
+_REFUSALS = {**_REJECTIONS, 400: "not_http", 405: "not_http", 408: "slow", 431: "head", 501: "not_http"}
 """Of what never came to be a request."""
 
 ReloadOutcome = Literal["loaded", "failed"]
@@ -58,7 +58,7 @@ class Metrics:
         self._slot = slot
         self._max_classes = max_classes
         self._started_at = time.monotonic()
-        self._refused: tuple[Mapping[int, int], ...] = ()
+        self._refused: Mapping[int, int] = {}
         self._payload: PayloadCounts | None = None
         self._requests: Counter[tuple[str, int]] = Counter()
         self._latencies: dict[str, Distribution] = {}
@@ -72,7 +72,7 @@ class Metrics:
 
     def watch(self, *, refused: Mapping[int, int] | None = None, payload: "PayloadCounts | None" = None) -> None:
         """Report also what others count: requests that never came to an exchange, the payload log's rows."""
-        self._refused += () if refused is None else (refused,)
+        self._refused = self._refused if refused is None else refused
         self._payload = payload or self._payload
 
     def count_reload(self, outcome: ReloadOutcome) -> None:
@@ -146,10 +146,9 @@ class Metrics:
             if status in _REJECTIONS:
                 rejected[_REJECTIONS[status]] += count
         yield requests
-        for refused in self._refused:
-            for status, count in refused.items():
-                if status in _REFUSALS:
-                    rejected[_REFUSALS[status]] += count
+        for status, count in self._refused.items():
+            if status in _REFUSALS:
+                rejected[_REFUSALS[status]] += count
         yield _count_by(
             "slipway_rejections", "Requests that were turned away whatever they held, by reason.", "reason", rejected.items()
         )

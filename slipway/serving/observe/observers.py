@@ -9,6 +9,7 @@ from slipway.serving.exchange import Observer
 from slipway.serving.inference.model import ModelSlot
 from slipway.serving.observe.access_log import AccessLog
 from slipway.serving.observe.metrics import Metrics
+from slipway.serving.observe.refusals import Refusals
 from slipway.serving.process.options import ObservationOptions
 from slipway.settings import Settings
 
@@ -29,8 +30,7 @@ class Observation:
     observers: tuple[Observer, ...]
     metrics: Metrics | None
     """None where nobody is to read them."""
-    access_log: AccessLog | None
-    """None where nothing is logged."""
+    refusals: Refusals
     tracing: "Tracing | None"
     """None where nothing is traced."""
     ending: tuple[tuple[str, _Ending], ...]
@@ -60,6 +60,9 @@ def start_observation(options: ObservationOptions, slot: ModelSlot, settings: Se
         access_log.start()
         observers.append(access_log)
         ending.append(("access log", access_log))
+    refusals = Refusals(access_log)
+    if metrics is not None:
+        metrics.watch(refused=refusals.num_by_status)
     tracing = _start_tracing(options)
     if tracing is not None:
         observers.append(tracing)
@@ -85,7 +88,7 @@ def start_observation(options: ObservationOptions, slot: ModelSlot, settings: Se
         ending.insert(0, ("payload log", payload_log))
         if metrics is not None:
             metrics.watch(payload=payload_log.counts)
-    return Observation(observers=tuple(observers), metrics=metrics, access_log=access_log, tracing=tracing, ending=tuple(ending))
+    return Observation(observers=tuple(observers), metrics=metrics, refusals=refusals, tracing=tracing, ending=tuple(ending))
 
 
 def _start_tracing(options: ObservationOptions) -> "Tracing | None":

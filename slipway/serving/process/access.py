@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_network
 from math import ceil
@@ -11,9 +11,10 @@ from math import ceil
 from slipway.errors import ConfigError
 from slipway.log import get_logger
 from slipway.serving.http.app_options import Guards
-from slipway.serving.http.messages import App, Receive, Scope, Send
+from slipway.serving.http.messages import App, Receive, Scope, Send, address_of
 from slipway.serving.http.refusal import Refusal
 from slipway.serving.http.routes import Route, find_route, is_probe
+from slipway.serving.observe.refusals import Refusals
 from slipway.serving.process.changes import ChangingFiles
 from slipway.serving.process.options import AccessOptions
 
@@ -124,10 +125,6 @@ class Access:
         self._rate = Rate(options)
         self._needs_certificate = options.tls_client_ca is not None
         self._open_metrics = options.open_metrics
-        self.num_refused: Counter[int] = Counter()
-        """Requests that were refused so far, by status."""
-        self.tell_refusal: Callable[[int, str], None] | None = None
-        """Called with the status and the client's address for each of them."""
 
     @property
     def is_open(self) -> bool:
@@ -146,14 +143,6 @@ class Access:
 
     def find_refusal(self, path: str, *, authorization: str, address: str, has_certificate: bool) -> Refusal | None:
         """Why a request is refused; None where it is let through."""
-        refusal = self._find_refusal(path, authorization, address, has_certificate)
-        if refusal is not None:
-            self.num_refused[refusal.status] += 1
-            if self.tell_refusal is not None:
-                self.tell_refusal(refusal.status, address)
-        return refusal
-
-    def _find_refusal(self, path: str, authorization: str, address: str, has_certificate: bool) -> Refusal | None:
         if is_probe(path):
             return None
         if self._rate.is_limited and (refusal := self._rate.find_refusal(address)) is not None:
@@ -168,23 +157,23 @@ class Access:
 class GuardedApp:
     """An ASGI application behind `Access`."""
 
-    def __init__(self, app: App, access: Access) -> None:
+    def __init__(self, app: App, access: Access, refusals: Refusals) -> None:
         self._app = app
         self._access = access
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        client = scope.get("client")
         refusal = self._access.find_refusal(
             scope["path"],
             authorization=_find_header(scope, b"authorization"),
-            address=client[0] if client else "",
+            address=address_of(scope),
             has_certificate=_has_certificate(scope),
         )
         if refusal is None:
             await self._app(scope, receive, send)
         else:
-            await refusal.send(send)
+            await refusal.answer(scope, send, self._refusals)
 
 
 def _has_certificate(scope: Scope) -> bool:

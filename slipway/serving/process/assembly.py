@@ -44,11 +44,7 @@ def make_app_options(options: ServerOptions, observation: Observation, access: A
 def make_app(options: ServerOptions, slot: ModelSlot, observation: Observation, access: Access) -> App:
     """The ASGI application with all that stands before it."""
     app = Application(slot, make_app_options(options, observation, access), observation.observers)
-    if observation.metrics is not None:
-        observation.metrics.watch(refused=access.num_refused)
-    if observation.access_log is not None:
-        access.tell_refusal = observation.access_log.observe_refusal
-    return app if access.is_open else GuardedApp(app, access)
+    return app if access.is_open else GuardedApp(app, access, observation.refusals)
 
 
 def make_grpc(options: ServerOptions, slot: ModelSlot, observation: Observation, access: Access) -> "GrpcServer":
@@ -64,4 +60,4 @@ def make_grpc(options: ServerOptions, slot: ModelSlot, observation: Observation,
             f"--grpc-port needs gRPC, which is not installed here ({error}); accepted: -1, or the extra serve-grpc."
         ) from None
 
-    return GrpcServer(options, make_app_options(options, observation, access), slot, access, observation.observers)
+    return GrpcServer(options, make_app_options(options, observation, access), slot, access, observation)

@@ -10,6 +10,7 @@ from uvicorn.server import ServerState
 
 from slipway.serving.http.cors import Cors
 from slipway.serving.http.refusal import Refusal
+from slipway.serving.process.flow import OrderlyFlow
 from slipway.serving.process.transport import PoliteTransport
 
 _LINGER_SECONDS = 2.0
@@ -47,6 +48,7 @@ class ClosingConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
+        self.flow = OrderlyFlow(transport, self.pipeline)
         self._raw = transport
         self.transport = PoliteTransport(transport, self._close, self._is_closing)  # type: ignore[assignment]
 
@@ -81,12 +83,12 @@ class ClosingConnection(HttpToolsProtocol):
         if self._linger_until and now >= self._linger_until and not self._unsent_bytes:
             self.cut()
 
-    def _end_with(self, refusal: Refusal) -> None:
+    def _end_with(self, refusal: Refusal, request_id: str) -> None:
         """Answer what is being read with a refusal, and close; requests before it get their answers first."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             if self._reading is not Reading.BODY:  # else it has its answer, which did not wait for the body
-                self._write(refusal)
+                self._write(refusal, request_id)
         elif self._reading is not Reading.BODY:  # all of what was asked is there, and closes the connection once it is answered
             self._deaf = True
             cycle.keep_alive = False
@@ -95,17 +97,17 @@ class ClosingConnection(HttpToolsProtocol):
             self.cut()
             return
         elif not cycle.response_started:
-            self._write(refusal)
+            self._write(refusal, request_id)
         self._deaf = True
         if cycle is not None:
             cycle.disconnected = True
             cycle.message_event.set()
         self._close()
 
-    def _write(self, refusal: Refusal) -> None:
+    def _write(self, refusal: Refusal, request_id: str) -> None:
         body = refusal.body
         readable = self._cors.find_headers(dict(self.headers or ()))
-        headers = [*self.server_state.default_headers, *refusal.all_headers(body), *readable]
+        headers = [*self.server_state.default_headers, *refusal.all_headers(body, request_id), *readable]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
         self._raw.write(b"".join([STATUS_LINE[refusal.status], *lines, b"\r\n", body]))
 
@@ -117,6 +119,7 @@ class ClosingConnection(HttpToolsProtocol):
             self._raw.close()
             return
         self._deaf = True
+        self.pipeline.clear()  # nothing of it is answered any more
         self._linger_until = self.loop.time() + _LINGER_SECONDS
         if self._raw.can_write_eof():
             self._raw.write_eof()

@@ -6,8 +6,11 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from slipway.serving.http.messages import Scope, address_of
 from slipway.serving.http.refusal import OnlyProbes, Refusal
+from slipway.serving.http.request_id import request_id_of
 from slipway.serving.process.closing import ClosingConnection, Reading
+from slipway.serving.process.heads import NO_METHOD, NOT_HTTP, begins_with_request_line, find_fault, to_origin_form
 from slipway.serving.process.tls import describe_peer
 from slipway.serving.process.watch import ConnectionWatch
 
@@ -17,8 +20,6 @@ _MAX_IGNORED_BYTES = 1 << 20
 """Of a body that was answered before it was there: to that end it is read, so that the connection can be used again."""
 
 _RETRY = ((b"retry-after", b"1"),)
-_NOT_HTTP = Refusal(400, "This is no valid HTTP/1.1 request; accepted: HTTP/1.1 as in RFC 9112.")
-_NO_HOST = Refusal(400, "This is no valid HTTP/1.1 request: the header Host is missing, or stands twice; accepted: once.")
 _FULL = Refusal(503, "The server has as many connections as it takes; try again, here or at another replica.", _RETRY)
 _OVERFULL = Refusal(503, "The server receives as many bytes as it takes at a time; try again.", _RETRY)
 
@@ -35,6 +36,7 @@ class BoundedConnection(ClosingConnection):
 
     def __init__(self, config: Config, state: ServerState, watch: ConnectionWatch) -> None:
         super().__init__(config, state, watch.cors)
+        self.parser = self._make_parser()
         self.since = self.loop.time()
         """When what it is at began: its rest, the request's head or its body."""
         self._watch = watch
@@ -76,7 +78,7 @@ class BoundedConnection(ClosingConnection):
         if num_above > _NUM_RESERVED:
             self.cut()
         elif num_above > 0 and not self._watch.make_room(self):
-            self.app = OnlyProbes(self.app, _FULL, self._watch.num_refused)
+            self.app = OnlyProbes(self.app, _FULL, self._watch.refusals)
         self.app = self._cors.wrap(self.app)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -97,13 +99,17 @@ class BoundedConnection(ClosingConnection):
         if self._reading is Reading.HEAD:
             self._num_bytes += len(data)
         self._piece_bytes = len(data)
+        before = self._reading, self.cycle
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             return self._without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserInvalidMethodError:
+            begins_here = before == (Reading.NOTHING, self.cycle)
+            self._refuse(NO_METHOD if begins_here and begins_with_request_line(data) else NOT_HTTP)
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._refuse(cause.refusal if isinstance(cause, _RefusedError) else _NOT_HTTP)
+            self._refuse(cause.refusal if isinstance(cause, _RefusedError) else NOT_HTTP)
         else:
             if self._reading is Reading.NOTHING:
                 return None
@@ -134,9 +140,10 @@ class BoundedConnection(ClosingConnection):
         may_be_large = self._num_bytes + self._piece_bytes > limits.max_head_bytes  # or a body came with it
         if may_be_large and self._head_bytes > limits.max_head_bytes:
             raise _RefusedError(self._head_too_large)
-        num_hosts = sum(name == b"host" for name, _ in self.headers)
-        if num_hosts > 1 or (num_hosts == 0 and self.parser.get_http_version() == "1.1"):  # RFC 9112, section 3.2
-            raise _RefusedError(_NO_HOST)
+        fault = find_fault(self.parser.get_method(), self.parser.get_http_version(), self.headers)
+        if fault is not None:
+            raise _RefusedError(fault)
+        self.url = to_origin_form(self.url)
         super().on_headers_complete()
         self._reading = Reading.BODY
         self._num_bytes = self._num_ignored_bytes = 0
@@ -191,15 +198,21 @@ class BoundedConnection(ClosingConnection):
         version = self.parser.get_http_version().encode()
         lines = [name + b": " + value + b"\r\n" for name, value in self.headers if name != b"upgrade"]
         head = [self.parser.get_method(), b" ", self.url, b" HTTP/", version, b"\r\n", *lines, b"\r\n"]
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.parser = self._make_parser()
         return b"".join([*head, rest])
+
+    def _make_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        parser.set_dangerous_leniencies(lenient_data_after_close=True, lenient_version=True)  # the first as uvicorn does
+        return parser
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer what is being read with a refusal, and close; requests before it get their answers first."""
-        self._watch.num_refused[refusal.status] += 1
+        scope: Scope = self.scope  # type: ignore[assignment]  # with as much of its head as is there
+        request_id = request_id_of(scope)
+        self._watch.refusals.observe(refusal.status, request_id=request_id, address=address_of(scope))
         self._forget_body()
-        self._end_with(refusal)
+        self._end_with(refusal, request_id)
 
     def _forget_body(self) -> None:
         if self._reading is Reading.BODY:

@@ -9,7 +9,8 @@ from slipway.log import get_logger
 
 _OTHER_FILES = 128
 """What the process has open besides its connections, roughly."""
-_BACKLOG = 2048
+BACKLOG = 2048
+"""Clients that may wait to be let in."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -36,7 +37,7 @@ def listen(listener: socket.socket) -> None:
         DeployError: another process, which bound the same port at the same time, was first to listen.
     """
     try:
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError as error:
         host, port = listener.getsockname()[:2]
         raise _refusal(host, port, error) from None

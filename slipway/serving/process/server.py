@@ -16,16 +16,18 @@ from slipway.serving.http.cors import Cors
 from slipway.serving.http.messages import App
 from slipway.serving.inference.model import ModelSlot
 from slipway.serving.observe.observers import start_observation
+from slipway.serving.observe.refusals import Refusals
 from slipway.serving.process.access import Access
 from slipway.serving.process.assembly import make_app, make_batch_options, make_grpc
 from slipway.serving.process.complaints import tell_uvicorns_complaints
 from slipway.serving.process.connection import BoundedConnection
 from slipway.serving.process.ending import Ending, end_cleanly_on_signals, end_when_stdin_closes, leave_now
 from slipway.serving.process.follow import PointerFollower
-from slipway.serving.process.listening import bind, listen, raise_file_limit
+from slipway.serving.process.listening import bind, raise_file_limit
 from slipway.serving.process.loading import Loader, Loading
 from slipway.serving.process.memory import return_large_blocks
 from slipway.serving.process.options import ServerOptions, load_options
+from slipway.serving.process.port import Port
 from slipway.serving.process.tls import ServerTls
 from slipway.serving.process.watch import ConnectionWatch
 from slipway.settings import Settings
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
 
 _HEADERS = [("x-content-type-options", "nosniff"), ("x-frame-options", "DENY"), ("referrer-policy", "no-referrer")]
 """In every answer. The server's name and version are in none."""
-_TLS_GOODBYE_SECONDS = 1.0
-"""For a client to say that it has heard that the connection ends; many never do."""
 _OBSERVATION_SECONDS = 2.0
 """For what the observers still have to write, in the end."""
 _log = get_logger(__name__)
@@ -65,9 +65,7 @@ def run_server(options: ServerOptions, settings: Settings, *, loading: Loading |
             observation = start_observation(options, slot, settings)
             grpc = partial(make_grpc, options, slot, observation, access) if options.grpc_port >= 0 else None
             app = make_app(options, slot, observation, access)
-            server = _Server(_make_config(options, app), slot, options, listener, tls, grpc)
-            if observation.metrics is not None:
-                observation.metrics.watch(refused=server.watch.num_refused)
+            server = _Server(_make_config(options, app), slot, options, observation.refusals, listener, tls, grpc)
             background: list[Coroutine[Any, Any, None]] = [server.watch.run()]
             if tls is not None:
                 background.append(tls.follow_files())
@@ -101,17 +99,19 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         slot: ModelSlot,
         options: ServerOptions,
+        refusals: Refusals,
         listener: socket.socket,
         tls: ServerTls | None,
         make_grpc: "Callable[[], GrpcServer] | None",
     ) -> None:
         super().__init__(config)
-        self.watch = ConnectionWatch(options, self.server_state, Cors(options.cors_origins, lambda: slot.draining))
+        self.watch = ConnectionWatch(options, self.server_state, Cors(options.cors_origins, lambda: slot.draining), refusals)
         self._slot = slot
         self._options = options
         self._port: int = listener.getsockname()[1]
         self._tls = tls
         self._make_grpc = make_grpc
+        self._open_port: Port | None = None
         self._grpc: GrpcServer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.ending = Ending(options, drain=self._drain, stop=self._stop, hurry=self._hurry)
@@ -122,19 +122,11 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn with the bound socket."""
-        self._loop = loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         [listener] = sockets or []
-        listen(listener)
-        self.servers = [
-            await loop.create_server(
-                lambda: BoundedConnection(self.config, self.server_state, self.watch),
-                sock=listener,
-                ssl=None if self._tls is None else self._tls.context,
-                backlog=self.config.backlog,
-                ssl_handshake_timeout=None if self._tls is None else self._options.head_seconds,
-                ssl_shutdown_timeout=None if self._tls is None else _TLS_GOODBYE_SECONDS,
-            )
-        ]
+        connect = partial(BoundedConnection, self.config, self.server_state, self.watch)
+        self._open_port = Port(listener, connect, self._tls, tls_seconds=self._options.head_seconds)
+        self.servers = [await self._open_port.open()]
         ports = {"port": self._port}
         if self._make_grpc is not None:
             self._grpc = self._make_grpc()
@@ -148,6 +140,8 @@ class _Server(uvicorn.Server):
         async with asyncio.TaskGroup() as group:
             if self._grpc is not None:
                 group.create_task(self._grpc.stop(self._options.grace_seconds))
+            if self._open_port is not None:
+                await self._open_port.close()
             await super().shutdown(sockets)
         self.watch.cut_all()
 
@@ -168,7 +162,8 @@ class _Server(uvicorn.Server):
             write_json(self._options.port_file, {"host": self._options.host, **ports})
         model, engine = self._slot.current, self._slot.current.engine.info
         scheme = "http" if self._tls is None else "https"
-        url = f"{scheme}://{self._options.host}:{self._port}/v2/models/{model.name}"
+        host = self._options.host if ":" not in self._options.host else f"[{self._options.host}]"
+        url = f"{scheme}://{host}:{self._port}/v2/models/{model.name}"
         _log.info(
             "ready",
             model=model.name,

@@ -1,12 +1,12 @@
 """All connections of a server, looked at a few times a second: what takes too long is seen then, so a request costs no timer."""
 
 import asyncio
-from collections import Counter
 from typing import TYPE_CHECKING, cast
 
 from uvicorn.server import ServerState
 
 from slipway.serving.http.cors import Cors
+from slipway.serving.observe.refusals import Refusals
 from slipway.serving.process.options import ClientLimits
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ _LOOKS_PER_LIMIT = 4
 class ConnectionWatch:
     """Holds a server's clients to their limits. Each of its connections is a `BoundedConnection`."""
 
-    def __init__(self, limits: ClientLimits, state: ServerState, cors: Cors) -> None:
+    def __init__(self, limits: ClientLimits, state: ServerState, cors: Cors, refusals: Refusals) -> None:
         self.limits = limits
         self.cors = cors
+        self.refusals = refusals
+        """Told of requests that are refused here: the application never sees them, or sees their client go away."""
         self.receiving_bytes = 0
         """Of bodies that have begun and are not complete, on all connections."""
-        self.num_refused: Counter[int] = Counter()
-        """Requests that were refused here, by status: the application never saw them, or saw their client go away."""
         self._state = state
 
     async def run(self) -> None:

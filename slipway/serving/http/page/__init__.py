@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 _INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)
+_NOT_WANTED = re.compile(r"q *= *0(\.0*)?\Z")
 
 
 @cache
@@ -25,3 +26,12 @@ def read_page() -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
         (b"cache-control", b"no-cache"),
         (b"vary", b"accept"),
     )
+
+
+def accepts_page(accept: str) -> bool:
+    """Whether an Accept header names the page's type, other than to say that it is not wanted."""
+    for entry in accept.lower().split(","):
+        media_type, *parameters = (part.strip() for part in entry.split(";"))
+        if media_type == "text/html":
+            return not any(_NOT_WANTED.match(parameter) for parameter in parameters)
+    return False

@@ -12,6 +12,8 @@ from slipway.serving.observe.access_log import AccessLog
 from tests.unit.serving.observe.exchanges import make_exchange
 
 CLOSE_SECONDS = 20
+SLOW_SECONDS = 60.0
+"""No request gets so old by itself here, however slow the machine."""
 
 
 @pytest.fixture
@@ -19,7 +21,7 @@ def log(events):
     """Logs exchanges with given options, and gives the lines that came of them."""
 
     def write(model, *exchanges, rate):
-        access_log = AccessLog(rate=rate, slow_seconds=1.0)
+        access_log = AccessLog(rate=rate, slow_seconds=SLOW_SECONDS)
         access_log.start()
         for exchange in exchanges:
             access_log.observe(exchange, model, None, None)
@@ -72,7 +74,7 @@ def test_failures_and_slow_requests_are_logged_whatever_the_share(log, image_mod
         make_exchange(request_id="well"),
         make_exchange(request_id="refused", status=HTTPStatus.BAD_REQUEST),
         make_exchange(request_id="failed", status=500),
-        make_exchange(request_id="slow", received_at=time.perf_counter() - 2.0),
+        make_exchange(request_id="slow", received_at=time.perf_counter() - 2 * SLOW_SECONDS),
         rate=0.0,
     )
     assert [line["request_id"] for line in lines] == ["refused", "failed", "slow"]
@@ -126,11 +128,11 @@ def test_those_who_may_not_ask_are_logged_but_cannot_fill_the_log(events):
     access_log.start()
     begun = time.monotonic()
     for _ in range(num_refused):
-        access_log.observe_refusal(401, "192.0.2.7")
+        access_log.observe_refusal(401, request_id="abc", address="192.0.2.7")
     num_seconds = int(time.monotonic() - begun) + 1
     assert access_log.close(CLOSE_SECONDS)
     lines = [line for line in events if line["event"] == "request_refused"]
-    assert (lines[0]["status"], lines[0]["address"]) == (401, "192.0.2.7")
+    assert (lines[0]["request_id"], lines[0]["status"], lines[0]["address"]) == ("abc", 401, "192.0.2.7")
     assert 100 <= len(lines) <= 100 * num_seconds
     assert access_log.num_dropped == num_refused - len(lines)
 
