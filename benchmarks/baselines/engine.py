@@ -2,16 +2,10 @@
 
 import argparse
 import time
-from pathlib import Path
 
+from benchmarks.planned import PlannedBatch
 from benchmarks.turns import Turns
-from slipway.batch.plan import read_plan
 from slipway.batch.samples import read_samples
-from slipway.cores import count_cores
-from slipway.engines.choice import open_engine
-from slipway.export.bundle import read_bundle
-from slipway.settings import load_settings
-from slipway.storage.objects import ObjectStorage
 
 
 def main() -> None:
@@ -20,11 +14,9 @@ def main() -> None:
     parser.add_argument("--turns", required=True)
     options = parser.parse_args()
 
-    storage = ObjectStorage(load_settings())
-    plan = read_plan(storage, options.output)
-    bundle = read_bundle(Path(plan.model.reference))
-    engine = open_engine(bundle, num_threads=count_cores())
-    read = [found for shard in plan.shards for found in read_samples(storage, plan, shard, engine, bundle.info)]
+    batch = PlannedBatch.open(options.output)
+    engine = batch.engine
+    read = [found for shard in batch.plan.shards for found in read_samples(batch.storage, batch.plan, shard, engine, batch.info)]
     turns = Turns(options.turns)
     while True:
         turns.wait()

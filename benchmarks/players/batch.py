@@ -2,16 +2,10 @@
 
 import argparse
 import time
-from pathlib import Path
 
+from benchmarks.planned import PlannedBatch
 from benchmarks.turns import Turns
-from slipway.batch.plan import read_plan
 from slipway.batch.shards import predict_shard
-from slipway.cores import count_cores
-from slipway.engines.choice import open_engine
-from slipway.export.bundle import read_bundle
-from slipway.settings import load_settings
-from slipway.storage.objects import ObjectStorage
 
 
 def main() -> None:
@@ -20,15 +14,15 @@ def main() -> None:
     parser.add_argument("--turns", required=True)
     options = parser.parse_args()
 
-    storage = ObjectStorage(load_settings())
-    plan = read_plan(storage, options.output)
-    bundle = read_bundle(Path(plan.model.reference))
-    engine = open_engine(bundle, num_threads=count_cores())
+    batch = PlannedBatch.open(options.output)
     turns = Turns(options.turns)
     while True:
         turns.wait()
         cpu = time.process_time()
-        done = [predict_shard(storage, options.output, plan, shard, engine, bundle.info) for shard in plan.shards]
+        done = [
+            predict_shard(batch.storage, options.output, batch.plan, shard, batch.engine, batch.info)
+            for shard in batch.plan.shards
+        ]
         turns.done(images=sum(shard.num_rows for shard in done), cpu_seconds=time.process_time() - cpu)
 
 
