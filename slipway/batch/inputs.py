@@ -32,11 +32,20 @@ class Listing:
 
 
 def absolute_uri(uri: str) -> str:
-    """The one way to write what `uri` names, wherever it is read. A link to a file keeps its name, which says what it holds."""
+    """The one way to write what `uri` names, wherever it is read. A link to a file keeps its name, which says what it holds.
+
+    Raises:
+        BatchError: no file of this machine can have this path, or it cannot be looked up.
+    """
     if is_remote(uri):
         return parse_s3(uri).uri
     path = local_path(uri)
-    return str(path.parent.resolve() / path.name if path.is_file() else path.resolve())
+    try:
+        return str(path.parent.resolve() / path.name if path.is_file() else path.resolve())
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+        raise BatchError(
+            f"{uri} cannot be looked up ({error}). Accepted: a path of this machine whose folders may be entered, or s3://BUCKET/KEY."
+        ) from None
 
 
 def list_inputs(storage: ObjectStorage, uri: str) -> Listing:

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from slipway.errors import BatchError, ObjectChangedError, ObjectMissingError, StorageError
+from slipway.errors import BatchError, ObjectChangedError, ObjectMissingError
 from slipway.storage.listing import StoredFile
 from slipway.storage.objects import ObjectStorage
 from slipway.storage.uri import join_uri
@@ -44,8 +44,6 @@ class InputFile(io.RawIOBase):
                 f"{self._uri} {happened} since it was listed for this batch prediction. Choose another output folder: it gets "
                 "the answers to what is there then."
             ) from None
-        except OSError as error:
-            raise StorageError(f"{self._uri} cannot be read ({error.strerror}).") from None
 
     def read_whole(self) -> bytes:
         """All of it; of an empty file, that it is still empty."""

@@ -5,7 +5,6 @@ scaled down by a half, a quarter or an eighth while they are decoded, never belo
 """
 
 import io
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from slipway.cores import count_cores
 from slipway.data.exif import ORIENTATION, check_exif
 from slipway.data.images import Pixels
 from slipway.data.jpeg import check_head, check_scans
@@ -98,7 +98,7 @@ def check_file(content: bytes) -> int:
 
 def decode_files(paths: Sequence[Path], min_side: int | None) -> Iterator[Decoded]:
     """Pixels of each file, in order, or None and what is wrong with it. A bounded number are decoded ahead."""
-    num_threads = min(_MAX_THREADS, os.cpu_count() or 1)
+    num_threads = min(_MAX_THREADS, count_cores())
     waiting = iter(paths)
     with ThreadPoolExecutor(num_threads, thread_name_prefix="decode") as pool:
         ahead: deque[Future[Decoded]] = deque()

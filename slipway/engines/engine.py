@@ -86,14 +86,13 @@ def check_inputs(signature: Signature, inputs: Arrays) -> None:
     for spec in signature.inputs:
         array = inputs.get(spec.name)
         if array is None or array.dtype != _DTYPES[spec.dtype] or not spec.fits(array.shape):
-            raise refuse_inputs(signature, inputs)
+            raise _refuse_inputs(signature, inputs)
         sizes.add(len(array))
     if len(inputs) != len(signature.inputs) or len(sizes) != 1:
-        raise refuse_inputs(signature, inputs)
+        raise _refuse_inputs(signature, inputs)
 
 
-def refuse_inputs(signature: Signature, inputs: Arrays, why: object = "") -> RequestError:
-    """What to raise for inputs that the model does not take."""
+def _refuse_inputs(signature: Signature, inputs: Arrays) -> RequestError:
     accepted = ", ".join(f"{spec.name}: {spec.dtype} {show_shape(spec.shape)}" for spec in signature.inputs)
     given = ", ".join(f"{name}: {array.dtype.name} {list(array.shape)}" for name, array in inputs.items())
-    return RequestError(f"The model does not accept these inputs ({given}); accepted: {accepted}. {why}".rstrip())
+    return RequestError(f"The model does not accept these inputs ({given}); accepted: {accepted}.")

@@ -17,6 +17,7 @@ from slipway.storage.causes import find_code
 from slipway.storage.connection import Limits, open_bucket
 from slipway.storage.files import staged_directory, staged_file
 from slipway.storage.listing import StoredFile, check_names, files_below
+from slipway.storage.local import explained_on_disk
 from slipway.storage.parallel import Deadline, run_parallel
 from slipway.storage.refusals import explained
 from slipway.storage.uri import S3Location, parse_s3
@@ -178,11 +179,12 @@ class RemoteFiles:
     def _upload(self, path: Path, location: S3Location, deadline: Deadline) -> None:
         import obstore
 
-        size_bytes = path.stat().st_size
+        with explained_on_disk("Reading", str(path)):
+            size_bytes = path.stat().st_size
+            content = path.read_bytes() if size_bytes <= WHOLE_BYTES else b""
         store = self._open(location.bucket)
         deadline.remaining()
         if size_bytes <= WHOLE_BYTES:
-            content = path.read_bytes()
             with self._explained(location, "Uploading to"):
                 obstore.put(store, location.key, content, use_multipart=False)
             return

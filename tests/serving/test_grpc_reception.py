@@ -3,6 +3,7 @@
 import time
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 
@@ -140,6 +141,7 @@ def test_the_time_that_a_call_states_is_that_of_its_message_too(start: StartPred
         raw.send_until(lambda: silent.has_ended, keep_back=1)
         raw.send_for(0.5, keep_back=1)
         assert not patient_one.has_ended
+        assert 'slipway_rejections_total{reason="deadline"} 1.0' in httpx.get(f"{hasty.url}/metrics").text
         raw.send_until(lambda: patient_one.has_ended)
 
 

@@ -87,7 +87,9 @@ def test_a_host_that_is_one_is_accepted(predictor, host):
     assert ask(predictor, f"GET /v2 HTTP/1.1\r\nHost: {host}\r\n\r\n")[0].status == 200
 
 
-@pytest.mark.parametrize("coding", ["gzip, chunked", "gzip\r\nTransfer-Encoding: Chunked", "identity,chunked"])
+@pytest.mark.parametrize(
+    "coding", ["gzip, chunked", "gzip\r\nTransfer-Encoding: Chunked", "identity,chunked", "gzip", "xchunked"]
+)
 def test_a_transfer_coding_that_is_not_undone_is_refused(predictor, coding):
     head = f"POST /v2/models/model/infer HTTP/1.1\r\n{HOST}Transfer-Encoding: {coding}\r\n\r\n"
     assert told(ask(predictor, head)) == (501, "Transfer-Encoding is not one that is known here; accepted: chunked.")

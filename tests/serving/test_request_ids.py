@@ -161,6 +161,21 @@ def test_a_prediction_whose_body_was_refused_has_one_id_in_its_answer_and_both_i
     assert {event: line["status"] for event, line in lines.items()} == {"request_refused": status, "request": 499}
 
 
+def test_a_body_that_stops_behind_its_answer_is_no_refusal_of_which_nobody_was_told(strict):
+    with connect(strict) as connection:
+        answer = ask(connection, f"{INFER}{SHOWN}X-Request-Id: order-24\r\nContent-Length: 3000000\r\n\r\n{{")
+        assert (answer.status, connection.recv(1)) == (413, b"")
+    assert set(find_lines(strict, "order-24", 1)) == {"request"}
+
+
+def test_a_trailer_is_no_header(strict):
+    body = "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\nX-Request-Id: order-25\r\n\r\n"
+    with connect(strict) as connection:
+        answer = ask(connection, f"{INFER}{SHOWN}{body}")
+    (given,) = ids_of(answer)
+    assert (answer.status, is_new(given)) == (400, True)
+
+
 def test_who_comes_when_all_connections_are_taken_is_told_an_id_too(strict):
     with ExitStack() as stack:
         for _ in range(2):
@@ -193,9 +208,9 @@ def test_who_shows_no_certificate_is_told_an_id_too(start: StartPredictor, image
     assert (answer.status_code, answer.headers["x-request-id"]) == (403, "order-20")
 
 
-@pytest.mark.parametrize("stated", ["order-21", None, "two words"])
+@pytest.mark.parametrize("stated", [("order-21",), (), ("two words",), ("order-26", "order-27")])
 def test_calls_over_grpc_are_told_their_id_whatever_comes_of_them(strict, stated):
-    metadata = () if stated is None else (("x-request-id", stated),)
+    metadata = [("x-request-id", each) for each in stated]
     with grpc.insecure_channel(f"127.0.0.1:{strict.grpc_port}") as channel:
         _, ready = channel.unary_unary(f"{INFERENCE}ServerReady").with_call(b"", metadata=metadata, timeout=WAIT_SECONDS)
         with pytest.raises(grpc.RpcError) as refused:
@@ -204,8 +219,8 @@ def test_calls_over_grpc_are_told_their_id_whatever_comes_of_them(strict, stated
             )
     assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
     answered, turned_away = (dict(end.trailing_metadata())["x-request-id"] for end in (ready, refused.value))
-    if stated == "order-21":
-        assert (answered, turned_away) == (stated, stated)
+    if stated == ("order-21",):
+        assert (answered, turned_away) == ("order-21", "order-21")
     else:
         assert is_new(answered)
         assert is_new(turned_away)

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import grpc
 from numpy.typing import NDArray
 
-from slipway.errors import NotServedError
+from slipway.errors import DeadlineError, NotServedError, RequestError
 from slipway.serving.exchange import Exchange, Observer
 from slipway.serving.grpc import messages
 from slipway.serving.grpc.fields import check_num_fields
@@ -23,7 +23,7 @@ from slipway.serving.grpc.wire import GrpcRequest, decode, read_request, write_r
 from slipway.serving.http.app_options import AppOptions
 from slipway.serving.http.failures import describe_failure
 from slipway.serving.http.refusal import Refusal
-from slipway.serving.http.request_id import choose_request_id
+from slipway.serving.http.request_id import choose_request_id, choose_stated_id
 from slipway.serving.inference.model import LoadedModel, ModelSlot
 from slipway.serving.observe.refusals import Refusals
 from slipway.serving.process.access import Access, client_of
@@ -108,8 +108,9 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
         requests: AsyncIterator[bytes],
         context: Context,
     ) -> bytes:
-        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        metadata["x-request-id"] = request_id = choose_request_id(metadata.get("x-request-id"))
+        stated = [(key, value) for key, value in context.invocation_metadata() or () if isinstance(value, str)]
+        request_id = choose_stated_id({value for key, value in stated if key == "x-request-id"})
+        metadata = {**dict(stated), "x-request-id": request_id}
         context.set_trailing_metadata((("x-request-id", request_id),))
         address = _find_address(context.peer())
         refusal = self._access.find_refusal(
@@ -118,13 +119,16 @@ class InferenceService(grpc.GenericRpcHandler):  # type: ignore[misc]  # the pac
             address=address,
             has_certificate=bool(context.peer_identities()),
         )
+        body = b""
+        if refusal is None and reception is not None:
+            try:
+                body = await reception.read(requests, client=client_of(address), seconds=context.time_remaining())
+            except (RequestError, DeadlineError) as error:
+                refusal = describe_failure(error, name, request_id)
         if refusal is not None:
             self._refusals.observe(refusal.status, request_id=request_id, address=address)
         else:
             try:
-                body = b""
-                if reception is not None:
-                    body = await reception.read(requests, client=client_of(address), seconds=context.time_remaining())
                 return await method(body, context, metadata)
             except _Failed as failed:
                 refusal = failed.refusal

@@ -16,12 +16,16 @@ def choose_request_id(*given: str | None) -> str:
     return secrets.token_hex(8)
 
 
+def choose_stated_id(stated: set[str]) -> str:
+    """The id that a request's head states. One that states several gets a new one."""
+    return choose_request_id(stated.pop() if len(stated) == 1 else None)
+
+
 def request_id_of(scope: MutableMapping[str, Any]) -> str:
-    """The id of an ASGI request by its head, the same for whoever asks. One that states several gets a new one."""
+    """The id of an ASGI request by its head, the same for whoever asks."""
     state = scope.setdefault("state", {})
     request_id: str | None = state.get("request_id")
     if request_id is None:
-        stated = {value for name, value in scope["headers"] if name == b"x-request-id"}
-        request_id = choose_request_id(stated.pop().decode("latin-1").strip() if len(stated) == 1 else None)
-        state["request_id"] = request_id
+        values = {value.decode("latin-1").strip() for name, value in scope["headers"] if name == b"x-request-id"}
+        state["request_id"] = request_id = choose_stated_id(values)
     return request_id

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from time import perf_counter
 
-from slipway.errors import OverloadedError, RequestError
+from slipway.errors import DeadlineError, OverloadedError, RequestError
 from slipway.serving.inference.waiting import Batch, Line, Waiting
 
 _SPEED_SMOOTHING = 0.2
@@ -67,11 +67,12 @@ class Backlog:
         self._count_undecoded(request, request.num_samples, num_bytes)
 
     def make_room(self, request: Waiting, num_samples: int, num_bytes: int) -> None:
-        """Let a request that is being decoded count as so much from now on, unless nobody waits for it any more.
+        """Let a request that is being decoded count as so much from now on.
 
         Raises:
             RequestError: it is more than may ever wait.
             OverloadedError: too much waits already.
+            DeadlineError: nobody waits for the answer any more, so that nobody hears of it.
         """
         most = self._max_bytes
         if num_bytes > most:
@@ -80,7 +81,7 @@ class Backlog:
                 f"accepted: at most {most} bytes, {most * num_samples // num_bytes} samples of this kind in one request."
             )
         if request.decode is None:
-            return
+            raise DeadlineError("Nobody waits for the answer any more.")
         self._count_undecoded(request, 0, 0)
         self._check_room(request, num_samples, num_bytes)
         request.is_let_in = True

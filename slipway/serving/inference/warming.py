@@ -23,9 +23,8 @@ class BatchSizes:
 
     def fit(self, num_samples: int) -> int:
         """The largest batch that is ready, of so many samples at most."""
-        if not self._ready:
-            return num_samples
-        return self._ready[bisect(self._ready, num_samples) - 1]
+        ready = self._ready  # another thread puts a longer one in its place
+        return ready[bisect(ready, num_samples) - 1] if ready else num_samples
 
     def warm_up(self, engine: Engine, example: Mapping[str, NDArray[Any]], max_size: int, is_wanted: Callable[[], bool]) -> None:
         """Prepare the engine for the sizes up to `max_size`, one after the other, for as long as `is_wanted`.

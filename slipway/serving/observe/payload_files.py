@@ -125,7 +125,7 @@ class PayloadFiles:
         self._counts.num_written += num_rows
         try:
             self._delete_oldest(folder)
-        except (OSError, StorageError) as error:
+        except StorageError as error:
             self._complain("payload_log_not_pruned", error)
 
     def _name_file(self) -> str:

@@ -83,26 +83,31 @@ class ClosingConnection(HttpToolsProtocol):
         if self._linger_until and now >= self._linger_until and not self._unsent_bytes:
             self.cut()
 
-    def _end_with(self, refusal: Refusal, request_id: str) -> None:
-        """Answer what is being read with a refusal, and close; requests before it get their answers first."""
+    def _end_with(self, refusal: Refusal, request_id: str) -> bool:
+        """Answer what is being read with a refusal, and close; requests before it get their answers first.
+
+        Whether its client is told: not behind an answer that it has, or is yet to get.
+        """
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
-            if self._reading is not Reading.BODY:  # else it has its answer, which did not wait for the body
-                self._write(refusal, request_id)
+            is_told = self._reading is not Reading.BODY  # else it has its answer, which did not wait for the body
         elif self._reading is not Reading.BODY:  # all of what was asked is there, and closes the connection once it is answered
             self._deaf = True
             cycle.keep_alive = False
-            return
+            return False
         elif self.pipeline:  # its answer would come before those to earlier requests
             self.cut()
-            return
-        elif not cycle.response_started:
+            return False
+        else:
+            is_told = not cycle.response_started
+        if is_told:
             self._write(refusal, request_id)
         self._deaf = True
         if cycle is not None:
             cycle.disconnected = True
             cycle.message_event.set()
         self._close()
+        return is_told
 
     def _write(self, refusal: Refusal, request_id: str) -> None:
         body = refusal.body
@@ -115,7 +120,7 @@ class ClosingConnection(HttpToolsProtocol):
         """End it once all is sent. A client that still sends is listened to for a moment, or it would not get to read."""
         if self._is_closing():
             return
-        if self._reading is Reading.NOTHING and not self._deaf:
+        if self._reading is Reading.NOTHING and not self._deaf and not self.flow.read_paused:
             self._raw.close()
             return
         self._deaf = True

@@ -144,6 +144,7 @@ class BoundedConnection(ClosingConnection):
         if fault is not None:
             raise _RefusedError(fault)
         self.url = to_origin_form(self.url)
+        self.scope["headers"] = list(self.headers)  # trailers, which the parser adds to the others, are none of them
         super().on_headers_complete()
         self._reading = Reading.BODY
         self._num_bytes = self._num_ignored_bytes = 0
@@ -210,9 +211,9 @@ class BoundedConnection(ClosingConnection):
         """Answer what is being read with a refusal, and close; requests before it get their answers first."""
         scope: Scope = self.scope  # type: ignore[assignment]  # with as much of its head as is there
         request_id = request_id_of(scope)
-        self._watch.refusals.observe(refusal.status, request_id=request_id, address=address_of(scope))
         self._forget_body()
-        self._end_with(refusal, request_id)
+        if self._end_with(refusal, request_id):
+            self._watch.refusals.observe(refusal.status, request_id=request_id, address=address_of(scope))
 
     def _forget_body(self) -> None:
         if self._reading is Reading.BODY:

@@ -34,9 +34,8 @@ def find_fault(method: bytes, version: str, headers: Headers) -> Refusal | None:
         return _NO_HOST
     if hosts and not _HOST.match(hosts[0]):
         return _WRONG_HOST
-    codings = [value for name, value in headers if name == b"transfer-encoding"]
-    *others, last = b",".join(codings).lower().split(b",")
-    return _OTHER_CODING if others and last.strip() == b"chunked" else None  # another end the parser refuses
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    return _OTHER_CODING if codings not in ([], [b"chunked"]) else None
 
 
 def to_origin_form(target: bytes) -> bytes:

@@ -6,10 +6,9 @@ from python_multipart.multipart import parse_options_header
 
 from slipway.errors import RequestError
 from slipway.export.signature import Signature
-from slipway.serving.wire.images import ImageReader, require_image_spec, stack_images
+from slipway.serving.wire.images import MAX_FILES, ImageReader, require_image_spec, stack_images
 from slipway.serving.wire.request import InferRequest
 
-MAX_FILES = 1024
 _MAX_BOUNDARY_CHARACTERS = 200
 _MAX_HEAD_BYTES = 2048
 """Of one part's headers, which are some 200, or more with a long name."""
@@ -39,9 +38,11 @@ def parse_images(body: bytes, content_type: str, signature: Signature, *, min_si
 def _read_files(body: bytes, content_type: str) -> list[tuple[str, bytes]]:
     files = []
     for place, part in enumerate(_split(body, content_type)):
-        _, options = parse_options_header(part.headers.get(b"content-disposition", b""))
+        disposition = part.headers.get(b"content-disposition", b"")
+        _, options = parse_options_header(disposition)
         name = options.get(b"name", b"").decode(errors="replace")[:60]
-        if b"filename" not in options and not part.headers.get(b"content-type", b"").startswith(b"image/"):
+        names_file = b"filename" in options or b"filename*=" in disposition.lower()  # which the package reads over
+        if not names_file and not part.headers.get(b"content-type", b"").lower().startswith(b"image/"):
             raise RequestError(f"The form's field {name!r} is no file; accepted: JPEG, PNG or WebP files.")
         file_name = options.get(b"filename", b"").decode(errors="replace")[:60]
         files.append((f"{place + 1} of the form ({file_name or name})", part.content))

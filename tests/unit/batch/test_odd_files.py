@@ -292,3 +292,13 @@ def test_a_reader_of_images_that_is_left_ends_its_threads(settings, tmp_path):
     with pytest.raises(MemoryError):
         list(read_images(storage, folder, files, fail))
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(("name", "reason"), [("x" * 300 + ".csv", "File name too long"), ("circle.csv", "loop")])
+@pytest.mark.parametrize("is_output", [False, True])
+def test_a_path_that_cannot_be_looked_up_is_said(settings, table_bundle, tmp_path, name, reason, is_output):
+    (tmp_path / "people.csv").write_text("age,city\n1,Oslo\n")
+    (tmp_path / "circle.csv").symlink_to("circle.csv")
+    source, output = ("people.csv", name) if is_output else (name, "out")
+    with pytest.raises(BatchError, match=rf"{name} cannot be looked up \(.*{reason}.*\)\. Accepted: a path"):
+        run(settings, tmp_path / source, tmp_path / output, table_bundle)

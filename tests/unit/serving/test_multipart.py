@@ -40,8 +40,11 @@ def reds(body: bytes, content_type: str = "multipart/form-data; boundary=x") -> 
         form(part(png(1)), part(png(2))).replace(b"--x\r\n", b"--x \t\r\n"),
         form(part(png(1)), part(png(2)))[:-2],
         form(part(png(1), b"content-type:image/png"), part(png(2), b'CONTENT-DISPOSITION: form-data; filename=""')),
+        form(
+            part(png(1), b"Content-Type: Image/PNG"), part(png(2), b"Content-Disposition: form-data; filename*=utf-8''%C3%A4.png")
+        ),
     ],
-    ids=["plain", "preamble", "epilogue", "padding", "no line end", "other headers"],
+    ids=["plain", "preamble", "epilogue", "padding", "no line end", "other headers", "other names"],
 )
 def test_each_file_of_a_form_is_an_image_in_order(body):
     assert reds(body) == [1, 2]

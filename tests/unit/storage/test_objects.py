@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 from io import BytesIO
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from slipway.errors import ObjectChangedError, ObjectMissingError, StorageError
 from slipway.settings import load_settings
+from slipway.storage.files import staged_file
 from slipway.storage.objects import ObjectStorage
 from slipway.storage.sdk import open_client
 from slipway.storage.uri import join_uri
@@ -152,7 +154,7 @@ def test_files_named_last_are_uploaded_after_all_others_in_this_order(place, tmp
         storage.upload_folder(source, folder, last=["nowhere"])
     assert storage.list_files(folder) == []
     (source / "done").symlink_to("/proc/self/mem")  # a file that cannot be read
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(StorageError, match="Input/output error"):
         storage.upload_folder(source, folder, last=["done", "manifest.json"])
     assert [file.name for file in storage.list_files(folder)] == ["a", "z"]
 
@@ -194,3 +196,73 @@ def test_a_part_is_read_only_of_the_version_that_was_asked_for(place):
     storage.delete(uri)
     with pytest.raises(ObjectMissingError):
         storage.read_part(uri, 3, 6, version=found.version)
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "reason"),
+    [
+        (lambda storage, path, _: storage.find_file(f"{path}/{'x' * 300}"), "x" * 300, "File name too long"),
+        (lambda storage, path, _: storage.exists(f"{path}/{'x' * 300}"), "x" * 300, "File name too long"),
+        (lambda storage, path, _: storage.read_part(f"{path}/{'x' * 300}", 0, 1, version=""), "x" * 300, "File name too long"),
+        (lambda storage, path, _: storage.delete(f"{path}/folder"), "folder", "Is a directory"),
+        (lambda storage, path, _: storage.delete_folder(f"{path}/{'x' * 300}"), "x" * 300, "File name too long"),
+        (lambda storage, path, source: storage.upload_file(source / "one", f"{path}/file/one"), "file", "File exists"),
+        (lambda storage, path, source: storage.upload_file(source / "none", f"{path}/one"), "none", "No such file"),
+        (lambda storage, path, source: storage.upload_folder(source, f"{path}/file"), "file", "File exists"),
+        (lambda storage, path, _: storage.download_file(f"{path}/file", path / "folder"), "folder", "Is a directory"),
+        (lambda storage, path, _: storage.download_folder(path, path / "file" / "again"), "file", "File exists"),
+        (
+            lambda storage, path, _: storage.download_files(path, storage.list_files(path), path / "file"),
+            "file",
+            "File exists",
+        ),
+    ],
+)
+def test_what_the_disk_refuses_is_a_storage_error_that_names_the_file(tmp_path, call, name, reason):
+    source = write_tree(tmp_path / "source", {"one": b"x"})
+    place = write_tree(tmp_path / "place", {"file": b"x", "folder/one": b"x"})
+    with pytest.raises(StorageError, match=f"(?s)failed: {reason}.*{name}"):
+        call(ObjectStorage(load_settings({})), place, source)
+    assert read_tree(place) == {"file": b"x", "folder/one": b"x"}
+
+
+def test_a_listing_passes_over_files_that_get_their_names_meanwhile(tmp_path):
+    write_tree(tmp_path, {f"{number:03}": b"x" for number in range(300)})
+    ended = threading.Event()
+
+    def replace() -> None:
+        while not ended.is_set():
+            with staged_file(tmp_path / "replaced"):
+                pass
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        storage = ObjectStorage(load_settings({}))
+        for _ in range(100):
+            names = [file.name for file in storage.list_files(str(tmp_path))]
+            assert [name for name in names if "replaced" not in name] == [f"{number:03}" for number in range(300)]
+    finally:
+        ended.set()
+        writer.join()
+
+
+def test_a_part_is_read_whole_where_the_system_gives_it_piece_by_piece():
+    uri = "/sys/kernel/btf/vmlinux"  # a page at a time
+    if not Path(uri).exists():
+        pytest.skip("this kernel does not describe its types")
+    storage = ObjectStorage(load_settings({}))
+    found = storage.find_file(uri)
+    assert found is not None
+    content = Path(uri).read_bytes()
+    assert storage.read_part(uri, 5, 50_000, version=found.version) == content[5:50_000]
+    assert storage.read_part(uri, len(content) - 9_000, len(content) + 5, version=found.version) == content[-9_000:]
+
+
+def test_a_file_that_ends_before_its_size_is_an_error():
+    uri = "/sys/devices/system/cpu/online"  # said to have a page
+    storage = ObjectStorage(load_settings({}))
+    found = storage.find_file(uri)
+    assert found is not None
+    with pytest.raises(StorageError, match=f"Reading {uri} failed: it ends at byte .*, and its size is {found.size_bytes}"):
+        storage.read_part(uri, 0, found.size_bytes, version=found.version)
