@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
+import slipway
 from slipway.export.bundle import INFO_NAME
 from slipway.serving.record import write_pointer
 from slipway.settings import child_environment
@@ -339,7 +340,9 @@ def test_it_needs_no_home_no_writable_folder_and_no_name_for_its_user(start: Sta
     for folder in (tmp_path, *tmp_path.parents):
         if folder != Path("/") and not folder.stat().st_mode & 0o001:
             folder.chmod(folder.stat().st_mode | 0o055)
-    become = ("setpriv", "--reuid=12345", "--regid=54321", "--clear-groups", "--no-new-privs")
+    become = ["setpriv", "--reuid=12345", "--regid=54321", "--clear-groups", "--no-new-privs"]
+    if not all(folder.stat().st_mode & 0o001 for folder in Path(slipway.__file__).parents):  # no other user may look in there
+        become += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]  # with which one reads, and writes no more
     predictor = start(
         image_bundle.root,
         folder=written,
