@@ -20,7 +20,7 @@ from slipway.cores import count_cores
 from slipway.data.exif import ORIENTATION, check_exif
 from slipway.data.images import Pixels
 from slipway.data.jpeg import check_head, check_scans
-from slipway.data.png import check_chunks
+from slipway.data.png import PNG_SIGNATURE, check_chunks
 from slipway.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -28,7 +28,7 @@ _MAX_THREADS = 8
 _WINDOW_PER_THREAD = 4
 _STRIP_PIXELS = 2**18
 """Rows are converted so many pixels at a time: a converted copy of a whole image takes up to 8 bytes a pixel."""
-_JPEG_MAGIC, _PNG_MAGIC = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_JPEG_MAGIC = b"\xff\xd8\xff"
 _MAGIC_BYTES = 12
 _HEX_EXIF = "Raw profile type exif"
 """A PNG's text of this name: three lines of head, then hexadecimal digits."""
@@ -78,7 +78,7 @@ def decode_image(file: Path | BinaryIO, min_side: int | None = None, max_pixels:
 
 def has_image_magic(content: bytes) -> bool:
     """Whether it begins as a JPEG, PNG or WebP file does."""
-    return content.startswith((_JPEG_MAGIC, _PNG_MAGIC)) or (content.startswith(b"RIFF") and content[8:12] == b"WEBP")
+    return content.startswith((_JPEG_MAGIC, PNG_SIGNATURE)) or (content.startswith(b"RIFF") and content[8:12] == b"WEBP")
 
 
 def check_file(content: bytes) -> int:
@@ -90,7 +90,7 @@ def check_file(content: bytes) -> int:
     if content.startswith(_JPEG_MAGIC):
         check_scans(content)
         return check_head(content)
-    if content.startswith(_PNG_MAGIC):
+    if content.startswith(PNG_SIGNATURE):
         return check_chunks(content)
     # libwebp passes over a WebP's chunks in a quarter of a microsecond each.
     return 1

@@ -8,6 +8,7 @@ from PIL import Image, UnidentifiedImageError
 from slipway.data.decoding import FORMATS
 from slipway.data.exif import ORIENTATION
 from slipway.data.jpeg import check_scans
+from slipway.data.png import PNG_SIGNATURE
 from slipway.errors import DataError
 
 MAX_PIXELS = 40_000_000
@@ -27,7 +28,7 @@ _SCAN_HEAD_BYTES = _MARKER_BYTES + _LENGTH_BYTES
 """Before the number of a scan's components."""
 _ALL_COMPONENTS = b"\3"
 _AS_STORED = (None, 1)
-_PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_PNG_START = PNG_SIGNATURE + b"\0\0\0\rIHDR"
 _PNG_SIZE = struct.Struct(">II")
 
 
